@@ -1,0 +1,213 @@
+"""What a component is: the protocols, the factories, and the contract of their life.
+
+The contract (``otel_moesif.testing`` checks it, for built-ins and for anybody's plugin):
+
+1. Building is free of I/O: a constructor takes its validated config and a `Context`, and keeps them.
+2. ``start()`` is called once, before any data. It may open sockets and files. What it cannot do it says
+   with `StartError`. Exporters start first, then extensions, then receivers, so that whoever starts can
+   be used by whoever starts later.
+3. ``shutdown()`` is called at most once after a start, but must be safe before ``start()`` and twice.
+   Receivers stop first: when their ``shutdown()`` returns, they pass nothing on any more.
+4. Processors have no life of their own: ``process()`` is a function from a batch to a batch, called from
+   one worker thread, never concurrently for one pipeline, and must not change its argument.
+5. ``export()`` is called with one batch after another, up to ``sending_queue::num_consumers`` at once. It
+   returns when the backend has the events, raises `RetryableError` to be called again with the same
+   events, and `PermanentError` when no retry can help. Plain ``def export`` runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from otel_moesif.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+    from pydantic import BaseModel
+
+    from otel_moesif.events import Events
+    from otel_moesif.logs import Logs
+    from otel_moesif.settings import ExporterConfig
+    from otel_moesif.spans import Spans
+
+    Batch: TypeAlias = Spans | Logs | Events
+
+
+class Signal(StrEnum):
+    """What a receiver takes; also the first part of a pipeline's id."""
+
+    TRACES = "traces"
+    LOGS = "logs"
+
+
+class Kind(StrEnum):
+    """The four kinds of component, spelled as their section in the configuration."""
+
+    RECEIVER = "receivers"
+    PROCESSOR = "processors"
+    EXPORTER = "exporters"
+    EXTENSION = "extensions"
+
+
+# opentelemetry-collector component/identifiable.go: type and name of a component id.
+_TYPE = re.compile(r"[a-zA-Z][0-9a-zA-Z_]{0,62}")
+_NAME = re.compile(r"[^\s\x00-\x1f/][^\x00-\x1f]{0,1023}")
+
+
+@dataclass(frozen=True, order=True)
+class ComponentId:
+    """``type[/name]``, as written in the configuration: ``moesif``, ``moesif/eu``."""
+
+    type: str
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> ComponentId:
+        """Read ``type[/name]``.
+
+        Raises:
+            ConfigError: It is not of that form.
+        """
+        type_, slash, name = text.partition("/")
+        type_, name = type_.strip(), name.strip()
+        if not _TYPE.fullmatch(type_) or (slash and not _NAME.fullmatch(name)):
+            raise ConfigError([Problem("", f'"{text}" is not a component id (type or type/name, for example moesif/eu)')])
+        return cls(type_, name)
+
+    def __str__(self) -> str:
+        return f"{self.type}/{self.name}" if self.name else self.type
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the collector gives to a component when it is built.
+
+    Attributes:
+        id: The component's own id, for messages and metric attributes.
+        logger: Writes into the collector's log, under the component's name.
+        meter: For instruments of the component's own.
+    """
+
+    id: ComponentId
+    logger: logging.Logger
+    meter: Meter
+
+
+class Intake(Protocol):
+    """Where a receiver hands over what it received."""
+
+    @property
+    def signals(self) -> frozenset[Signal]:
+        """The signals for which this receiver stands in a pipeline."""
+
+    async def accept(self, signal: Signal, request: bytes, *, transport: str) -> None:
+        """Store one serialized OTLP export request; returns only after the journal's commit.
+
+        Args:
+            signal: Which of the OTLP services it was sent to.
+            request: ``ExportTraceServiceRequest`` or ``ExportLogsServiceRequest``, protobuf, not compressed.
+            transport: ``grpc``, ``http`` …, for the counters.
+
+        Raises:
+            InvalidData: The bytes are malformed; the client must not send them again.
+            Refused: Nothing was stored; the client shall try again.
+        """
+
+
+class Receiver(Protocol):
+    """Takes requests from outside and hands them, as bytes, to the intake."""
+
+    async def start(self, intake: Intake) -> None: ...
+
+    async def shutdown(self) -> None: ...
+
+
+class Processor(Protocol):
+    """Turns one batch into another; see `ProcessorFactory.signature` for which into which."""
+
+    def process(self, batch: Any) -> Any: ...
+
+
+class Exporter(Protocol):
+    """Ships events to one backend."""
+
+    async def start(self) -> None: ...
+
+    def export(self, events: Events) -> Awaitable[None] | None: ...
+
+    async def shutdown(self) -> None: ...
+
+
+class Extension(Protocol):
+    """Anything that runs beside the pipelines."""
+
+    async def start(self) -> None: ...
+
+    async def shutdown(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ReceiverFactory:
+    """How to make a receiver.
+
+    Attributes:
+        type: The name in the configuration, lower_snake.
+        config: Pydantic model of its options; unknown keys are refused whatever the model says.
+        build: Called with (config, context); does no I/O.
+        description: One line for ``otel-moesif components``.
+        signals: What it can receive.
+    """
+
+    type: str
+    config: type[BaseModel]
+    build: Callable[[Any, Context], Receiver]
+    description: str = ""
+    signals: frozenset[Signal] = field(default_factory=lambda: frozenset(Signal))
+    kind: Kind = Kind.RECEIVER
+
+
+@dataclass(frozen=True)
+class ProcessorFactory:
+    """How to make a processor.
+
+    Attributes:
+        signature: Which batch type it turns into which, for example ``{Spans: Events, Logs: Events}``.
+            A pipeline whose last batch type is not `Events` is refused when it is built.
+    """
+
+    type: str
+    config: type[BaseModel]
+    build: Callable[[Any, Context], Processor]
+    signature: Mapping[type, type]
+    description: str = ""
+    kind: Kind = Kind.PROCESSOR
+
+
+@dataclass(frozen=True)
+class ExporterFactory:
+    """How to make an exporter; its config extends `ExporterConfig`, so that every exporter queues and retries."""
+
+    type: str
+    config: type[ExporterConfig]
+    build: Callable[[Any, Context], Exporter]
+    description: str = ""
+    kind: Kind = Kind.EXPORTER
+
+
+@dataclass(frozen=True)
+class ExtensionFactory:
+    """How to make an extension."""
+
+    type: str
+    config: type[BaseModel]
+    build: Callable[[Any, Context], Extension]
+    description: str = ""
+    kind: Kind = Kind.EXTENSION
+
+
+Factory: TypeAlias = ReceiverFactory | ProcessorFactory | ExporterFactory | ExtensionFactory

@@ -1,0 +1,112 @@
+"""Option groups that several components share, under the OpenTelemetry Collector's names."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+# Go's time.ParseDuration units, as the Collector accepts them.
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Read a duration as the Collector writes it: ``200ms``, ``5s``, ``1m30s``; ``0`` is zero.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    if isinstance(value, timedelta):
+        return value
+    text = str(value).strip()
+    if text == "0":
+        return timedelta(0)
+    if not text or isinstance(value, bool) or _PART.sub("", text):
+        raise ValueError("must be a duration with its unit, for example 200ms, 5s or 1m30s")
+    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration in the shortest unit that keeps it whole: ``200ms``, ``5s``."""
+    milliseconds = value.total_seconds() * 1000
+    return f"{milliseconds / 1000:g}s" if milliseconds % 1000 == 0 else f"{milliseconds:g}ms"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration, json_schema_input_type=str),
+    PlainSerializer(format_duration, return_type=str),
+]
+
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE)
+_SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def parse_bytes(value: Any) -> int:
+    """Read a size in bytes: ``4194304`` or ``4MiB``.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value).strip())
+    if not match:
+        raise ValueError("must be a size in bytes or with a unit, for example 64MiB or 2GiB")
+    return int(match[1]) * _SIZES[(match[2] or "").lower()]
+
+
+ByteSize = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=str | int)]
+
+
+class Settings(BaseModel):
+    """Base of every config model here: unknown keys are mistakes, values do not change after the build."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class BatchSettings(Settings):
+    """How events are put together for one call of ``export()``.
+
+    Names of opentelemetry-collector exporterhelper ``sending_queue::batch``; ``sizer`` is always items, the
+    bytes have a bound of their own.
+    """
+
+    flush_timeout: Duration = Field(timedelta(seconds=1), description="Send a smaller batch after this long")
+    min_size: int = Field(1000, ge=1, description="Events that are sent without further waiting")
+    max_size: int = Field(1000, ge=1, description="Most events in one batch")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BatchSettings:
+        if self.min_size > self.max_size:
+            raise ValueError(f"min_size ({self.min_size}) must not be larger than max_size ({self.max_size})")
+        return self
+
+
+class QueueSettings(Settings):
+    """The exporter's queue: durable (it is the journal), so it has no length of its own."""
+
+    num_consumers: int = Field(2, ge=1, le=64, description="Batches in flight at once")
+    batch: BatchSettings = BatchSettings()
+
+
+class RetrySettings(Settings):
+    """Backoff between attempts, with full jitter (names of opentelemetry-collector configretry)."""
+
+    initial_interval: Duration = Field(timedelta(seconds=1), description="Upper bound of the first wait")
+    multiplier: float = Field(1.5, ge=1, description="Growth of that bound from one attempt to the next")
+    max_interval: Duration = Field(timedelta(seconds=30), description="Where the growth ends")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RetrySettings:
+        if self.initial_interval > self.max_interval:
+            raise ValueError("initial_interval must not be larger than max_interval")
+        return self
+
+
+class ExporterConfig(Settings):
+    """Options that every exporter has; an exporter's own model extends this one."""
+
+    sending_queue: QueueSettings = QueueSettings()
+    retry_on_failure: RetrySettings = RetrySettings()
