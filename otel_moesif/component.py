@@ -76,7 +76,9 @@ class ComponentId:
         type_, slash, name = text.partition("/")
         type_, name = type_.strip(), name.strip()
         if not _TYPE.fullmatch(type_) or (slash and not _NAME.fullmatch(name)):
-            raise ConfigError([Problem("", f'"{text}" is not a component id (type or type/name, for example moesif/eu)')])
+            raise ConfigError(
+                [Problem("", f'"{text}" is not a component id (type or type/name, for example moesif/eu)')]
+            )
         return cls(type_, name)
 
     def __str__(self) -> str:

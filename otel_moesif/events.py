@@ -11,6 +11,7 @@ import polars as pl
 
 from otel_moesif.schema import FIELDS, SCHEMA, Place
 
+
 class Events:
     """Immutable table of analytics events; its columns and their meaning are `otel_moesif.schema.FIELDS`.
 
@@ -75,7 +76,9 @@ def _complete(frame: pl.DataFrame) -> pl.DataFrame:
     columns = []
     for field in FIELDS:
         present = field.name in frame.columns
-        column = pl.col(field.name).cast(field.dtype) if present else pl.lit(None, field.dtype).alias(field.name)
+        column = (
+            pl.col(field.name).cast(field.dtype) if present else pl.lit(None, field.dtype).alias(field.name)
+        )
         if field.default is not None:
             column = column.fill_null(pl.lit(field.default, field.dtype))
         if field.place is Place.LATENCY:

@@ -103,7 +103,12 @@ FIELDS: tuple[Field, ...] = (
     Field("responseCacheHit", pl.Boolean, "Whether the answer came from the gateway's cache", default=False),
     _latency("responseLatency", "From the request's arrival to the end of the answer"),
     _latency("responseMediationLatency", "From the backend's answer to the end of the answer"),
-    Field("targetResponseCode", pl.Int32, "Status that the backend answered; -1 when it was not reached", default=-1),
+    Field(
+        "targetResponseCode",
+        pl.Int32,
+        "Status that the backend answered; -1 when it was not reached",
+        default=-1,
+    ),
     _text("userAgent", "Who called, as the User-Agent header says", fault=False),
     _text("userIp", "IP address of the caller", fault=False),
     _text("userName", "Who called, as the gateway knows it", fault=False),
@@ -116,7 +121,9 @@ FIELDS: tuple[Field, ...] = (
     Field("responseSize", pl.Int64, "Size of the answer's body", unit="bytes", default=0, **_PROPERTIES),
     Field("requestSize", pl.Int64, "Size of the request's body, where known", unit="bytes", **_PROPERTIES),
     # what a backend needs besides
-    _backend("transactionId", pl.String, "UUIDv5 of trace id and span id: the same on every retry and replay"),
+    _backend(
+        "transactionId", pl.String, "UUIDv5 of trace id and span id: the same on every retry and replay"
+    ),
     _backend("traceId", pl.String, "Trace id, lower-case hex"),
     _backend("spanId", pl.String, "Id of the call's span, lower-case hex"),
     _backend("parentSpanId", pl.String, "Id of the caller's span, lower-case hex"),

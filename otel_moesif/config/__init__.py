@@ -1,0 +1,1 @@
+"""From YAML to a checked configuration: load, merge, substitute, validate."""

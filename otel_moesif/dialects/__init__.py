@@ -1,0 +1,1 @@
+"""How each gateway spells an API call: one readable table per gateway."""

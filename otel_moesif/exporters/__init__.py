@@ -1,0 +1,1 @@
+"""What ships events to a backend."""

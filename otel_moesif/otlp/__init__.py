@@ -1,0 +1,1 @@
+"""The OTLP messages: how bytes become columns."""

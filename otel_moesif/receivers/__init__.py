@@ -1,0 +1,1 @@
+"""What takes OTLP requests in."""
