@@ -17,19 +17,22 @@ The contract (``otel_moesif.testing`` checks it, for built-ins and for anybody's
 
 from __future__ import annotations
 
+import builtins
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from otel_moesif.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    import polars as pl
     from opentelemetry.metrics import Meter
     from pydantic import BaseModel
 
+    from otel_moesif.dialects.dialect import Dialect
     from otel_moesif.events import Events
     from otel_moesif.logs import Logs
     from otel_moesif.settings import ExporterConfig
@@ -56,7 +59,7 @@ class Kind(StrEnum):
 
 # opentelemetry-collector component/identifiable.go: type and name of a component id.
 _TYPE = re.compile(r"[a-zA-Z][0-9a-zA-Z_]{0,62}")
-_NAME = re.compile(r"[^\s\x00-\x1f/][^\x00-\x1f]{0,1023}")
+_NAME = re.compile(r"[^\s\x00-\x1f/,][^\x00-\x1f,]{0,1023}")
 
 
 @dataclass(frozen=True, order=True)
@@ -93,11 +96,13 @@ class Context:
         id: The component's own id, for messages and metric attributes.
         logger: Writes into the collector's log, under the component's name.
         meter: For instruments of the component's own.
+        dialects: The gateway dialects that the plugins brought, most specific first.
     """
 
     id: ComponentId
     logger: logging.Logger
     meter: Meter
+    dialects: Sequence[Dialect] = ()
 
 
 class Intake(Protocol):
@@ -135,6 +140,28 @@ class Processor(Protocol):
     def process(self, batch: Any) -> Any: ...
 
 
+@dataclass(frozen=True)
+class Processed:
+    """What a processor that holds rows back gives: the batch to go on, and the rows that wait.
+
+    Attributes:
+        batch: For the next processor.
+        held: Rows to be given back with the next batch; any columns, and among them ``piece`` (Int64): null
+            for a row that waits since this batch, untouched for one that came with ``held``. The converter
+            stores them in the transaction that stores the events, so that they survive a restart.
+    """
+
+    batch: Any
+    held: pl.DataFrame | None
+
+
+@runtime_checkable
+class HoldingProcessor(Protocol):
+    """A processor that lets rows wait for those of later batches; called instead of ``process()``."""
+
+    def process_held(self, batch: Any, held: pl.DataFrame | None) -> Processed: ...
+
+
 class Exporter(Protocol):
     """Ships events to one backend."""
 
@@ -166,7 +193,7 @@ class ReceiverFactory:
     """
 
     type: str
-    config: type[BaseModel]
+    config: builtins.type[BaseModel]
     build: Callable[[Any, Context], Receiver]
     description: str = ""
     signals: frozenset[Signal] = field(default_factory=lambda: frozenset(Signal))
@@ -183,19 +210,19 @@ class ProcessorFactory:
     """
 
     type: str
-    config: type[BaseModel]
+    config: builtins.type[BaseModel]
     build: Callable[[Any, Context], Processor]
-    signature: Mapping[type, type]
+    signature: Mapping[builtins.type, builtins.type]
     description: str = ""
     kind: Kind = Kind.PROCESSOR
 
 
 @dataclass(frozen=True)
 class ExporterFactory:
-    """How to make an exporter; its config extends `ExporterConfig`, so that every exporter queues and retries."""
+    """How to make an exporter; its config extends `ExporterConfig`: every exporter queues and retries."""
 
     type: str
-    config: type[ExporterConfig]
+    config: builtins.type[ExporterConfig]
     build: Callable[[Any, Context], Exporter]
     description: str = ""
     kind: Kind = Kind.EXPORTER
@@ -206,7 +233,7 @@ class ExtensionFactory:
     """How to make an extension."""
 
     type: str
-    config: type[BaseModel]
+    config: builtins.type[BaseModel]
     build: Callable[[Any, Context], Extension]
     description: str = ""
     kind: Kind = Kind.EXTENSION

@@ -74,4 +74,4 @@ class RetryableError(OtelMoesifError):
 
 
 class PermanentError(OtelMoesifError):
-    """An export can never succeed as it is: the batch is bisected to the guilty events, which are dead-lettered."""
+    """An export can never succeed as it is: bisected to the guilty events, for the dead letters."""

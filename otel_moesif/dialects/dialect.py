@@ -1,0 +1,189 @@
+"""What a gateway dialect is: tables of expressions, looked up by attribute key.
+
+A dialect says for one gateway how an API call is spelled in its spans and log records. Its tables are
+functions from a `Lookup` to a mapping *name → polars expression*; they read like the gateway's own
+documentation and run over all rows of a batch at once. Names are those of the analytics event
+(`otel_moesif.schema.FIELDS`) and these working names, which the event itself does not have:
+
+====================  =======  =========================================================================
+name                  in       meaning
+====================  =======  =========================================================================
+``fault``             call     True: the gateway made this answer itself; False: the backend did; null:
+                               decide by the common rule (`otel_moesif.processors.apim_event.outcome`)
+``faultType``         call     errorType where the gateway says it; null: by the status code
+``faultReason``       call     errorMessage (WSO2's sub type) likewise
+``status``            backend  status that the backend answered; null or 0: none
+``failed``            backend  True: no answer came
+``destination``       backend  where the call went
+``start``, ``end``    log      nanoseconds since the epoch
+====================  =======  =========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import polars as pl
+
+from otel_moesif.attributes import Records, Source
+from otel_moesif.schema import HEADERS
+from otel_moesif.spans import SpanKind
+
+Fields: TypeAlias = Mapping[str, pl.Expr]
+
+
+class Lookup:
+    """Attributes of one batch as expressions; keys that the batch does not have cost nothing.
+
+    An expression is valid for `frame`, which holds the records' own columns and every attribute that was
+    asked for.
+    """
+
+    def __init__(self, records: Records, sources: frozenset[int] | None = None) -> None:
+        self._records = records
+        self._columns: dict[str, pl.Series] = {}
+        self._sources = range(len(records.sources)) if sources is None else sources
+
+    def text(self, *keys: str) -> pl.Expr:
+        """The first of these attributes that is there, as text; ``""`` and ``-`` count as absent."""
+        found = [self._attribute(key) for key in keys if key in self._records.entries]
+        return self._first([_present(column) for column in found], pl.String)
+
+    def integer(self, *keys: str) -> pl.Expr:
+        """The first of these attributes that is a whole number, also when it was sent as text."""
+        found = [self._attribute(key) for key in keys if key in self._records.entries]
+        return self._first([column.cast(pl.Int64, strict=False) for column in found], pl.Int64)
+
+    def number(self, *keys: str) -> pl.Expr:
+        """The first of these attributes that is a number, also when it was sent as text."""
+        found = [self._attribute(key) for key in keys if key in self._records.entries]
+        return self._first([column.cast(pl.Float64, strict=False) for column in found], pl.Float64)
+
+    def plain(self, *keys: str) -> pl.Expr:
+        """The first of these attributes that is there, in the type in which it was sent."""
+        found = [self._attribute(key) for key in keys if key in self._records.entries]
+        return found[0] if len(found) == 1 else self.text(*keys)
+
+    def any(self, *keys: str) -> pl.Expr:
+        """Whether a record has one of these attributes at all."""
+        found = [self._attribute(key).is_not_null() for key in keys if key in self._records.entries]
+        return pl.any_horizontal(found) if found else pl.lit(value=False)
+
+    def resource(self, *keys: str) -> pl.Expr:
+        """The first of these resource attributes that is there, as text."""
+        found = []
+        for key in keys:
+            if any(key in self._records.sources[source].resource for source in self._sources):
+                name = f"resource:{key}"
+                if name not in self._columns:
+                    self._columns[name] = self._records.resource(key)
+                found.append(_present(pl.col(name)))
+        return self._first(found, pl.String)
+
+    def headers(self, prefix: str, *, without: frozenset[str] = frozenset()) -> pl.Expr:
+        """All attributes under a prefix as one list of (key, value) per record, keys in lower case.
+
+        Args:
+            prefix: For example ``http.request.header.``; what follows is the header's name. The legacy
+                spelling has ``_`` for ``-`` (semantic-conventions http-migration.md).
+            without: Header names to leave out.
+        """
+        parts = []
+        for key in self._records.entries:
+            name = key.removeprefix(prefix).lower().replace("_", "-")
+            if key.startswith(prefix) and name not in without:
+                values = self._records.attribute(key).cast(pl.String)
+                parts.append(
+                    pl.DataFrame({"row": self._records.frame["row"], "value": values}).with_columns(
+                        pl.lit(name).alias("key")
+                    )
+                )
+        if not parts:
+            return pl.lit(None, HEADERS)
+        lists = (
+            pl.concat(parts)
+            .drop_nulls("value")
+            .group_by("row")
+            .agg(pl.struct("key", "value").alias("headers"))
+        )
+        rows = self._records.frame.select("row").join(lists, on="row", how="left", maintain_order="left")
+        self._columns[prefix] = rows["headers"].cast(HEADERS)
+        return pl.col(prefix)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The records' columns with all that was looked up beside them."""
+        return self._records.frame.with_columns(series.alias(name) for name, series in self._columns.items())
+
+    def _attribute(self, key: str) -> pl.Expr:
+        name = f"attribute:{key}"
+        if name not in self._columns:
+            self._columns[name] = self._records.attribute(key)
+        return pl.col(name)
+
+    @staticmethod
+    def _first(found: list[pl.Expr], dtype: pl.DataType | type[pl.DataType]) -> pl.Expr:
+        if not found:
+            return pl.lit(None, dtype)
+        return found[0] if len(found) == 1 else pl.coalesce(found)
+
+
+def _present(column: pl.Expr) -> pl.Expr:
+    text = column.cast(pl.String)
+    return pl.when((text != "") & (text != "-")).then(text)
+
+
+@dataclass(frozen=True)
+class SpanTable:
+    """How a gateway's spans spell a call.
+
+    Attributes:
+        call: Fields of the call, from its SERVER span.
+        backend: Fields of one attempt at the backend, from a CLIENT span below it.
+        is_backend: Which spans are such attempts.
+        is_call: Which spans are calls.
+        absence_proves: Whether a call without any backend span surely never reached the backend. False where
+            such spans are an option of the gateway: then it proves so only for a sender that was seen to
+            send them.
+    """
+
+    call: Callable[[Lookup], Fields]
+    backend: Callable[[Lookup], Fields]
+    is_backend: Callable[[Lookup], pl.Expr]
+    is_call: Callable[[Lookup], pl.Expr] = lambda _: pl.col("kind") == SpanKind.SERVER
+    absence_proves: bool = True
+
+
+@dataclass(frozen=True)
+class LogTable:
+    """How a gateway's access log spells a call.
+
+    Attributes:
+        call: Fields of the call and of its last attempt at the backend.
+        is_call: Which records are access-log records at all.
+    """
+
+    call: Callable[[Lookup], Fields]
+    is_call: Callable[[Lookup], pl.Expr]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One gateway's attribute conventions.
+
+    Attributes:
+        name: For ``gateway:`` in the configuration, lower_snake.
+        gateway_type: The event's ``gatewayType``.
+        detect: Whether a sender speaks this dialect; the first dialect that says yes is taken. Given are
+            the sender and the attribute keys that its records have.
+        spans: How its spans are read, if it sends any.
+        logs: How its access log is read, if it sends one.
+    """
+
+    name: str
+    gateway_type: str
+    detect: Callable[[Source, frozenset[str]], bool]
+    spans: SpanTable | None = None
+    logs: LogTable | None = None

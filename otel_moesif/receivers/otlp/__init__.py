@@ -1,0 +1,1 @@
+"""``otlp``: OTLP over gRPC."""
