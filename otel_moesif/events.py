@@ -126,7 +126,14 @@ class Verbatim:
     spread: bool = False
 
 
-Shape: TypeAlias = "Mapping[str, pl.Expr | Verbatim | Shape]"
+@dataclass(frozen=True)
+class Always:
+    """An object that is there even when none of its members is."""
+
+    shape: Shape
+
+
+Shape: TypeAlias = "Mapping[str, pl.Expr | Verbatim | Always | Shape]"
 
 
 def json_text(frame: pl.DataFrame, shape: Shape) -> pl.Series:
@@ -140,20 +147,20 @@ def json_text(frame: pl.DataFrame, shape: Shape) -> pl.Series:
     Args:
         frame: The rows.
         shape: Members by key: an expression, JSON text as it stands, or a nested object. A null leaves its
-            member out, and an object in which no member is left is left out itself.
+            member out, and an object in which no member is left is left out itself, unless it is `Always`.
 
     Returns:
         One JSON text per row, named ``json``; without line breaks unless a `Verbatim` text has some.
     """
     leaves: list[pl.Expr | Verbatim] = []
-    tree = _numbered(shape, leaves)
+    tree = _numbered(shape, leaves, always=True)
     texts = [leaf.text if isinstance(leaf, Verbatim) else leaf for leaf in leaves]
     # with_columns, not select: of nothing but literals that makes a single row
     rows = frame.with_columns(text.alias(str(number)) for number, text in enumerate(texts))
-    whole = _object(tree, _columns(rows, leaves))
+    whole = _template(tree, _columns(rows, leaves))
     if not whole.values:
         return pl.repeat("{}", frame.height, dtype=pl.String, eager=True).alias("json")
-    return rows.select(pl.format(whole.template, *whole.values).alias("json")).to_series()
+    return rows.select(pl.format(whole.text, *whole.values).alias("json")).to_series()
 
 
 def json_object(frame: pl.DataFrame, columns: Sequence[pl.Expr]) -> pl.Series:
@@ -183,19 +190,25 @@ def _inside(text: pl.Expr) -> pl.Expr:
     return text.str.slice(1).str.strip_suffix("}")
 
 
-# A shape with the number of a column in place of each leaf.
-_Tree: TypeAlias = "dict[str, int | _Tree]"
+@dataclass(frozen=True)
+class _Node:
+    """An object of a shape, with the number of its column in place of each leaf."""
+
+    members: dict[str, int | _Node]
+    always: bool
 
 
-def _numbered(shape: Shape, leaves: list[pl.Expr | Verbatim]) -> _Tree:
-    tree: _Tree = {}
-    for key, leaf in shape.items():
-        if isinstance(leaf, Mapping):
-            tree[key] = _numbered(leaf, leaves)
+def _numbered(shape: Shape, leaves: list[pl.Expr | Verbatim], *, always: bool) -> _Node:
+    members: dict[str, int | _Node] = {}
+    for key, member in shape.items():
+        if isinstance(member, Always):
+            members[key] = _numbered(member.shape, leaves, always=True)
+        elif isinstance(member, Mapping):
+            members[key] = _numbered(member, leaves, always=False)
         else:
-            tree[key] = len(leaves)
-            leaves.append(leaf)
-    return tree
+            members[key] = len(leaves)
+            leaves.append(member)
+    return _Node(members, always)
 
 
 @dataclass(frozen=True)
@@ -286,30 +299,30 @@ def _null_groups(rows: pl.DataFrame, values: Sequence[pl.Series]) -> list[int | 
 
 
 @dataclass(frozen=True)
-class _Object:
-    """A template for one object; `always` says whether every row has a member in it."""
+class _Template:
+    """A format for one object and what fills it; `always` says that every row has the object."""
 
-    template: str
+    text: str
     values: list[pl.Expr]
     always: bool
 
 
-def _object(tree: _Tree, columns: Sequence[_Column]) -> _Object:
+def _template(node: _Node, columns: Sequence[_Column]) -> _Template:
     fixed: list[str] = []
     values: list[pl.Expr] = []
     grouped: dict[int, tuple[list[str], list[pl.Expr]]] = {}
     optional: list[pl.Expr] = []
-    for key, child in tree.items():
-        label = json.dumps(key).replace("{", "{{").replace("}", "}}") + ":"
-        if isinstance(child, dict):
-            nested = _object(child, columns)
-            if nested.always:
-                fixed.append(label + nested.template)
-                values += nested.values
-            elif nested.values:
-                text = pl.format(nested.template, *nested.values)
+    for key, member in node.members.items():
+        label = json.dumps(key, ensure_ascii=False).replace("{", "{{").replace("}", "}}") + ":"
+        if isinstance(member, _Node):
+            inner = _template(member, columns)
+            if inner.always:
+                fixed.append(label + inner.text)
+                values += inner.values
+            elif inner.values:
+                text = pl.format(inner.text, *inner.values)
                 optional.append(pl.when(text != "{}").then(pl.format(f",{label}{{}}", text)))
-        elif (column := columns[child]).group == _NOWHERE:
+        elif (column := columns[member]).group == _NOWHERE:
             continue
         elif column.spread:
             inside = _inside(column.value)
@@ -323,6 +336,7 @@ def _object(tree: _Tree, columns: Sequence[_Column]) -> _Object:
             of_members.append(column.value)
     optional += [pl.format("".join(members), *of_members) for members, of_members in grouped.values()]
     rest = [text.fill_null("") for text in optional]
+    always = node.always or bool(fixed)
     if fixed or not rest:
-        return _Object(f"{{{{{','.join(fixed)}{'{}' * len(rest)}}}}}", values + rest, bool(fixed))
-    return _Object("{{{}}}", [pl.concat_str(rest).str.strip_prefix(",")], always=False)
+        return _Template(f"{{{{{','.join(fixed)}{'{}' * len(rest)}}}}}", values + rest, always)
+    return _Template("{{{}}}", [pl.concat_str(rest).str.strip_prefix(",")], always)

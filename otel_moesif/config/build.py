@@ -1,0 +1,78 @@
+"""From plain data to a checked `Config`, or every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from otel_moesif.component import ComponentId, Kind, Signal
+from otel_moesif.config.components import Configured, check_options, check_section
+from otel_moesif.config.findings import Finding, in_file_order, unknown_key
+from otel_moesif.config.load import Raw
+from otel_moesif.config.model import PipelineId, ServiceSettings
+from otel_moesif.config.pipelines import References
+from otel_moesif.config.text import plain
+from otel_moesif.errors import ConfigError
+from otel_moesif.plugins import Registry
+
+_TOP = [*Kind, "service"]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One pipeline's components, in order."""
+
+    signal: Signal
+    receivers: tuple[ComponentId, ...]
+    processors: tuple[ComponentId, ...]
+    exporters: tuple[ComponentId, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration that can be built.
+
+    Attributes:
+        receivers: All that are defined, used or not; so are the next three.
+        processors: See ``receivers``.
+        exporters: See ``receivers``.
+        extensions: See ``receivers``; ``service.extensions`` says which of them run.
+        pipelines: Every one of them runs.
+        service: Everything else under ``service``.
+        raw: What it was made from.
+    """
+
+    receivers: Mapping[ComponentId, Configured]
+    processors: Mapping[ComponentId, Configured]
+    exporters: Mapping[ComponentId, Configured]
+    extensions: Mapping[ComponentId, Configured]
+    pipelines: Mapping[PipelineId, Pipeline]
+    service: ServiceSettings
+    raw: Raw = field(repr=False)  # may hold secrets
+
+
+def validate(raw: Raw, registry: Registry) -> Config:
+    """Check everything, used or not.
+
+    Args:
+        raw: What `load` returned.
+        registry: What is installed.
+
+    Raises:
+        ConfigError: Every problem there is, in the order of the file.
+    """
+    findings = list(raw.findings)
+    findings += [Finding((key,), unknown_key(key, _TOP)) for key in raw.data if key not in _TOP]
+    sections = {kind: check_section(kind, raw.data.get(kind.value), registry, findings) for kind in Kind}
+    service = check_options(ServiceSettings, raw.data.get("service"), ("service",), findings)
+    References(sections, registry, findings).check(plain(raw.data.get("service")))
+    if findings or service is None:
+        raise ConfigError(in_file_order(findings, raw.data))
+    pipelines = {
+        PipelineId.parse(key): Pipeline(
+            PipelineId.parse(key).signal, pipeline.receivers, pipeline.processors, pipeline.exporters
+        )
+        for key, pipeline in service.pipelines.items()
+    }
+    receivers, processors, exporters, extensions = (sections[kind].configured for kind in Kind)
+    return Config(receivers, processors, exporters, extensions, pipelines, service, raw)

@@ -1,0 +1,1 @@
+"""The main job, to be watched: sample gateway traffic through a collector into the sandbox."""

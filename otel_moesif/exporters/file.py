@@ -1,0 +1,117 @@
+"""The ``file`` exporter: JSON lines, each an event in exactly the shape that the guide documents."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from threading import Lock
+
+from pydantic import Field
+
+from otel_moesif import Context, Events, ExporterConfig, ExporterFactory, StartError
+
+
+class FileSettings(ExporterConfig):
+    """Which file, and how sure to be of it."""
+
+    path: Path = Field(description="File that events are appended to; its directory is created")
+    fsync: bool = Field(default=False, description="Wait for the disk after each batch")
+
+
+class FileExporter:
+    """Appends events to a file; a batch is in it as a whole or not at all.
+
+    Args:
+        settings: Which file.
+        context: Not used: what goes wrong is raised.
+    """
+
+    def __init__(self, settings: FileSettings, context: Context) -> None:  # noqa: ARG002
+        self._settings = settings
+        self._file: int | None = None
+        # batches may come from several threads at once (`sending_queue::num_consumers`)
+        self._lock = Lock()
+
+    async def start(self) -> None:
+        """Open the file, and end the line that a crash may have left unfinished.
+
+        Raises:
+            StartError: The file cannot be written.
+        """
+        path = self._settings.path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _open(path)
+            _end_line(self._file)
+        except OSError as error:
+            raise StartError(f"cannot write events to {path}: {error.strerror or error}") from error
+
+    def export(self, events: Events) -> None:
+        """Append one batch; blocks until the operating system has it.
+
+        Raises:
+            OSError: It could not be written (disk full, …); the file is as it was.
+        """
+        if not len(events):
+            return
+        text: str = events.to_json().str.join("\n").item()
+        with self._lock:
+            self._reopen_if_moved()
+            file = self._opened()
+            _end_line(file)  # should cutting back below have failed
+            _append(file, f"{text}\n".encode())
+            if self._settings.fsync:
+                os.fsync(file)
+
+    async def shutdown(self) -> None:
+        """Close the file, once the batch that is being written is in it."""
+        with self._lock:
+            file, self._file = self._file, None
+            if file is not None:
+                os.close(file)
+
+    def _opened(self) -> int:
+        if self._file is None:
+            raise OSError("the exporter is not started")
+        return self._file
+
+    def _reopen_if_moved(self) -> None:
+        """Follow log rotation: a file that was moved or deleted would take events out of everybody's sight."""
+        file = self._opened()
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), self._settings.path.stat()):
+                return
+        self._file = _open(self._settings.path)
+        os.close(file)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _end_line(file: int) -> None:
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        _append(file, b"\n")
+
+
+def _append(file: int, data: bytes) -> None:
+    """Write all or nothing: half a batch would stand before the whole one of the retry."""
+    size = os.fstat(file).st_size
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(file, rest) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, size)
+        raise
+
+
+FACTORY = ExporterFactory(
+    type="file",
+    config=FileSettings,
+    build=FileExporter,
+    description="Appends events to a file as JSON lines",
+)
