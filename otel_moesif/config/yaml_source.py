@@ -132,10 +132,10 @@ class _Reader:
                         self._finding(path, "<< takes a map or a list of maps", key)
             elif not isinstance(key, yaml.ScalarNode):
                 self._finding(path, "a key must be a text", key)
-            elif key.value in own:
-                first = own[key.value].start_mark.line + 1
-                self._finding((*path, key.value), f"is set twice, first in line {first}", key)
             else:
+                if key.value in own:
+                    first = own[key.value].start_mark.line + 1
+                    self._finding((*path, key.value), f"is set twice, first in line {first}", key)
                 own[key.value] = key
                 result[key.value] = self.value(item, (*path, key.value))
         return result

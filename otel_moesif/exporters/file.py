@@ -77,7 +77,7 @@ class FileExporter:
         return self._file
 
     def _reopen_if_moved(self) -> None:
-        """Follow log rotation: a file that was moved or deleted would take events out of everybody's sight."""
+        """Follow log rotation: a file that was moved or deleted would hide events from everybody."""
         file = self._opened()
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), self._settings.path.stat()):

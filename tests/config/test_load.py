@@ -53,7 +53,8 @@ def test_all_that_stands_in_the_way_is_said_together(tmp_path):
         load([a, b, c], ["oops", "secret.=hunter2"], {})
     lines = str(caught.value).splitlines()
     assert lines == [
-        f"{a}:2:1: not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'",
+        f"{a}:2:1: not valid YAML: while parsing a flow sequence, "
+        "expected ',' or ']', but got '<stream end>'",
         f"{b}: must be a map at the top (receivers, exporters, service …)",
         "--set oops: must look like key.key=value, for example exporters.debug.verbosity=detailed",
         "--set secret.: must look like key.key=value, for example exporters.debug.verbosity=detailed",

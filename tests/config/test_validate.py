@@ -9,6 +9,7 @@ from otel_moesif.config import Pipeline, PipelineId
 from otel_moesif.config.model import LogLevel
 
 MOESIF = ComponentId("moesif")
+EVERYTHING_SAID = Path(__file__).with_name("everything_wrong.txt")
 
 
 def problems(check, text, *overrides, **environ):
@@ -101,9 +102,10 @@ def test_null_means_the_defaults_of_a_group(check, good):
 
 
 def test_a_whole_component_may_come_from_a_file(check, good, tmp_path):
-    (tmp_path / "moesif.yaml").write_text("{endpoint: 'http://${HOST}', application_id: 0x12}\n")
-    found = problems(check, good, f"exporters.moesif=${{file:{tmp_path / 'moesif.yaml'}}}", HOST="h")
-    assert found == []
+    (tmp_path / "moesif.yaml").write_text("{endpoint: 'http://${HOST}', application_id: '0x12'}\n")
+    config = check(good, f"exporters.moesif/file=${{file:{tmp_path / 'moesif.yaml'}}}", HOST="h")
+    settings = config.exporters[ComponentId("moesif", "file")].settings
+    assert (settings.endpoint, settings.application_id.get_secret_value()) == ("http://h", "0x12")
 
 
 EVERYTHING = """
@@ -118,7 +120,7 @@ processors:
   drop: {limit: many, limt: 5}
 exporters:
   moesif:
-    endpoint: hunter2
+    endpoint: nowhere
     application_id: 12345
     timeout: 5 parsecs
     headers: {authorization: [hunter2], "x": "fine"}
@@ -159,7 +161,7 @@ service:
 
 
 def test_everything_wrong_at_once(check, tmp_path):
-    found = problems(check, EVERYTHING, SECRET="hunter2", TWO="2.0")
+    found = problems(check, EVERYTHING, TWO="2.0", SECRET="hunter2")
     assert "hunter2" not in "\n".join(found)
     path = tmp_path / "collector.yaml"
     assert found == [
@@ -177,41 +179,46 @@ extensions: {sandbox: }
 
 
 @pytest.mark.parametrize(
-    ("service", "problem"),
+    ("service", "path", "message"),
     [
-        (
-            "{}",
-            "service::pipelines: there is nothing to run: no pipeline is defined and no extension enabled",
-        ),
-        ("{pipelines: }", "service::pipelines: there is nothing to run"),
+        ("{}", "", "there is nothing to run: no pipeline is defined and no extension enabled"),
+        ("{pipelines: }", "", "there is nothing to run"),
         (
             "{pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}",
-            "service::pipelines::traces::processors: the pipeline ends with spans, but exporters take events "
-            "(add the processor apim_event)",
+            "::traces::processors",
+            "the pipeline ends with spans, but exporters take events (add the processor apim_event)",
         ),
         (
             "{pipelines: {logs: {receivers: [otlp], exporters: [debug]}}}",
-            "service::pipelines::logs::processors: the pipeline ends with log records",
+            "::logs::processors",
+            "the pipeline ends with log records, but exporters take events (add the processor apim_event)",
         ),
         (
             "{pipelines: {traces: {receivers: [otlp], processors: [drop, apim_event], exporters: [debug]}}}",
-            'service::pipelines::traces::processors: "drop" takes events, but spans arrive there '
-            "(put apim_event before it)",
+            "::traces::processors",
+            '"drop" takes events, but spans arrive there (put apim_event before it)',
         ),
         (
-            "{pipelines: {traces: {receivers: [otlp], processors: [apim_event, drop, apim_event/2], exporters: [debug]}}}",
-            'service::pipelines::traces::processors: no processor "apim_event/2" (configured: apim_event, drop)',
+            "{pipelines: {traces: {receivers: [otlp], processors: [apim_event, apim_event], exporters: [debug]}}}",
+            "::traces::processors",
+            '"apim_event" is listed twice',
         ),
         (
-            "{pipelines: {traces: , ' traces': }}",
-            "service::pipelines:: traces: is the same pipeline as one above",
+            "{pipelines: {traces: {receivers: [otlp], processors: [apim_event, no], exporters: [debug]}}}",
+            "::traces::processors",
+            'no processor "no" (configured: apim_event, drop)',
         ),
-        ("[]", "service: must be a map of options (got a list)"),
-        ("{pipelines: [traces]}", "service::pipelines: must be a map (got a list)"),
+        ("{pipelines: {traces: , ' traces': }}", ":: traces", "is the same pipeline as one above"),
+        ("{pipelines: [traces]}", "", "must be a map (got a list)"),
     ],
 )
-def test_pipelines(check, service, problem):
-    assert any(line.startswith(problem) for line in problems(check, f"{PIPELINE}\nservice: {service}\n"))
+def test_pipelines(check, service, path, message):
+    found = problems(check, f"{PIPELINE}\nservice: {service}\n")
+    assert any(line.startswith(f"service::pipelines{path}: {message}") for line in found), found
+
+
+def test_a_service_that_is_no_map(check):
+    assert "service: must be a map of options (got a list)" in problems(check, f"{PIPELINE}\nservice: []\n")
 
 
 def test_only_an_extension_is_enough(check):

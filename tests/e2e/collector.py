@@ -33,9 +33,13 @@ class Sandbox:
         self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
 
     def events(self) -> list[dict[str, Any]]:
-        return list(
-            self._client.get("/sandbox/events", params={"limit": 1_000_000}).raise_for_status().json()
-        )
+        found: list[dict[str, Any]] = []
+        while True:
+            page = {"limit": 10_000, "offset": len(found)}
+            answer = self._client.get("/sandbox/events", params=page).raise_for_status().json()
+            found += answer["events"]
+            if len(answer["events"]) < page["limit"]:
+                return found
 
     def stats(self) -> dict[str, Any]:
         return dict(self._client.get("/sandbox/stats").raise_for_status().json())

@@ -38,15 +38,15 @@ def failure(status: int, reason: str, retry_after: float | None) -> PermanentErr
         The error to raise, or None when Moesif has the events: any 2xx, as its own SDKs disagree on which.
     """
     said = f"HTTP {status}: {reason}" if reason else f"HTTP {status}"
-    if 200 <= status < 300:  # noqa: PLR2004
+    if 200 <= status < 300:
         return None
     if status in _NOT_OURS:
         return RetryableError(
             f"{said} (check application_id; events are kept until it is accepted)", retry_after
         )
-    if status < 400:  # noqa: PLR2004 - no redirect is documented: that is somebody else's server
+    if status < 400:
         return RetryableError(f"{said} (check endpoint; events are kept until it answers)", retry_after)
-    if status in _AGAIN or status >= 500:  # noqa: PLR2004
+    if status in _AGAIN or status >= 500:
         return RetryableError(said, retry_after)
     return PermanentError(said)
 
@@ -59,7 +59,7 @@ def excerpt(body: bytes, secret: str) -> str:
 
 def masked(secret: str) -> str:
     """The last four characters of a secret that is long enough to have four to spare."""
-    return f"…{secret[-4:]}" if len(secret) >= 12 else "…"  # noqa: PLR2004
+    return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
 
 
 def retry_after_seconds(value: str | None) -> float | None:

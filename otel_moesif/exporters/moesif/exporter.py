@@ -95,9 +95,9 @@ class MoesifExporter:
             reason = str(error) or type(error).__name__
             raise RetryableError(f"cannot reach {self._settings.endpoint}: {reason}") from error
         wait = retry_after_seconds(response.headers.get("Retry-After"))
-        error = failure(response.status_code, excerpt(body, self._application_id), wait)
-        if error is not None:
-            raise error
+        refusal = failure(response.status_code, excerpt(body, self._application_id), wait)
+        if refusal is not None:
+            raise refusal
 
     async def shutdown(self) -> None:
         """Close the connections."""

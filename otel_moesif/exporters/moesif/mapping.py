@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from otel_moesif import Events
-from otel_moesif.events import Shape, Verbatim, documented, json_text
+from otel_moesif.events import Always, Shape, Verbatim, documented, json_text
 from otel_moesif.exporters.moesif.content import body, has_header, headers
 from otel_moesif.schema import FIELDS, TIMESTAMP, UNKNOWN, Place
 
@@ -45,7 +45,9 @@ def to_moesif(events: Events) -> pl.Series:
             "time": _iso(arrival),
             "uri": _uri(),
             "verb": pl.col("apiMethod"),
-            "headers": _request_headers(frame),
+            "headers": Always(
+                {**_user_agent(), "captured": Verbatim(headers(frame, "requestHeaders"), spread=True)}
+            ),
             "api_version": _known("apiVersion"),
             "ip_address": _known("userIp").fill_null(_NO_ADDRESS),
             "body": Verbatim(request_body),
@@ -54,7 +56,7 @@ def to_moesif(events: Events) -> pl.Series:
         "response": {
             "time": pl.when(answered).then(_iso(_end(arrival))),
             "status": pl.when(answered).then("proxyResponseCode"),
-            "headers": Verbatim(pl.when(answered).then(pl.lit(headers(frame, "responseHeaders")))),
+            "headers": Verbatim(pl.when(answered).then(headers(frame, "responseHeaders").fill_null("{}"))),
             "body": Verbatim(pl.when(answered).then(response_body)),
             "transfer_encoding": pl.when(answered).then(response_encoding),
         },
@@ -80,9 +82,9 @@ def to_moesif(events: Events) -> pl.Series:
     return json_text(frame, shape)
 
 
-def _user_agent() -> Shape:
-    captured = has_header("requestHeaders", "user-agent")
-    return {"User-Agent": pl.when(~captured).then(_known("userAgent"))}
+def _user_agent() -> pl.Expr:
+    """The event's user agent, where it is not among the captured headers anyway."""
+    return pl.when(~has_header("requestHeaders", "user-agent")).then(_known("userAgent"))
 
 
 def _iso(time: pl.Expr) -> pl.Expr:
