@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 # _errors.md): 1,000 calls with 450 KB bodies must not come together.
 _BATCH_BYTES = 8 << 20
 _JOURNAL_RETRY_SECONDS = 1.0
+# Reasons for a dead letter are logged once each, and no more than this many; the counter knows all.
+_KNOWN_REFUSALS = 20
 
 
 @dataclass(eq=False)
@@ -86,6 +88,7 @@ class Sender:
         self._in_flight: deque[_Batch] = deque()
         self._stopping = asyncio.Event()
         self._failing = False
+        self._known_refusals: set[str] = set()
 
     @property
     def cursor(self) -> Position:
@@ -226,7 +229,10 @@ class Sender:
                 batch, events.slice(middle)
             )
         reason = str(error) if isinstance(error, PermanentError) else f"{type(error).__name__}: {error}"
-        logger.error("%s: one event goes to the dead letters: %s", self.name, reason[:300])
+        kind = reason[:80]
+        if kind not in self._known_refusals and len(self._known_refusals) < _KNOWN_REFUSALS:
+            self._known_refusals.add(kind)
+            logger.error("%s: an event goes to the dead letters: %s", self.name, reason[:300])
         self._telemetry.dead_events.add(1, self._attributes)
         batch.dead_letters.append(DeadLetter(self.name, "events", reason[:2000], events.to_ipc(), attempt))
         return True

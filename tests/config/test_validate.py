@@ -199,7 +199,8 @@ extensions: {sandbox: }
             '"drop" takes events, but spans arrive there (put apim_event before it)',
         ),
         (
-            "{pipelines: {traces: {receivers: [otlp], processors: [apim_event, apim_event], exporters: [debug]}}}",
+            "{pipelines: {traces: {receivers: [otlp], exporters: [debug], "
+            "processors: [apim_event, apim_event]}}}",
             "::traces::processors",
             '"apim_event" is listed twice',
         ),

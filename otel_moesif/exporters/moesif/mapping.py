@@ -46,7 +46,10 @@ def to_moesif(events: Events) -> pl.Series:
             "uri": _uri(),
             "verb": pl.col("apiMethod"),
             "headers": Always(
-                {**_user_agent(), "captured": Verbatim(headers(frame, "requestHeaders"), spread=True)}
+                {
+                    "User-Agent": _user_agent(),
+                    "captured": Verbatim(headers(frame, "requestHeaders"), spread=True),
+                }
             ),
             "api_version": _known("apiVersion"),
             "ip_address": _known("userIp").fill_null(_NO_ADDRESS),
