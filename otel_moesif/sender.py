@@ -125,9 +125,10 @@ class Sender:
         deadline: float | None = None
         while self._buffered() < settings.min_size:
             waker.clear()
-            if await self._fill():
-                if deadline is None:
-                    deadline = loop.time() + settings.flush_timeout.total_seconds()
+            more = await self._fill()
+            if self._buffer and deadline is None:  # also for what the last batch had no room for
+                deadline = loop.time() + settings.flush_timeout.total_seconds()
+            if more:
                 continue
             if self._stopping.is_set():
                 break

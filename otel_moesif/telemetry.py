@@ -41,6 +41,7 @@ class Telemetry:
     def __init__(self, settings: MetricsSettings, attributes: Mapping[str, str]) -> None:
         self._settings = settings
         self._server: WSGIServer | None = None
+        self._ended = False
         self.port = 0
         described = {"service.name": "otel-moesif", "service.version": version("otel-moesif"), **attributes}
         # A registry of its own: two services in one process (tests, embedding) do not meet.
@@ -122,7 +123,9 @@ class Telemetry:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
-        self.provider.shutdown()
+        if not self._ended:
+            self._ended = True
+            self.provider.shutdown()
 
 
 def _readers(settings: MetricsSettings, registry: CollectorRegistry) -> list[MetricReader]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; does not return."""
+    # gRPC's C core writes lines of its own to stderr; what matters of them we say ourselves. It reads this
+    # when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from otel_moesif.cli.app import app  # noqa: PLC0415 - the commands may fail to import, too
 
     try:

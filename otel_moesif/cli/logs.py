@@ -34,9 +34,8 @@ class ConsoleFormatter(logging.Formatter):
     """``2026-01-20T03:34:36.451Z info  exporters.moesif  message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        error = _error(record)
-        parts = (_time(record), f"{_level(record):<5}", _component(record), record.getMessage(), *error)
-        return "  ".join(" ".join(part.split()) if part.strip() else part for part in parts)
+        texts = (_component(record), record.getMessage(), *_error(record))
+        return "  ".join((_time(record), f"{_level(record):<5}", *(" ".join(text.split()) for text in texts)))
 
 
 class JsonFormatter(logging.Formatter):

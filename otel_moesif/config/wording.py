@@ -70,16 +70,18 @@ def translate(error: ValidationError, shape: Shape, loc: Loc, model: type[BaseMo
         model: What it was validated against.
     """
     messages: dict[Loc, list[str]] = {}
+    got: dict[Loc, str] = {}
     for detail in error.errors(include_url=False, include_input=False):
         place = (*loc, *_place(detail, shape.data))
         # A value that could not be found was said to be so already.
         if any(shape.given.get(place[:end]) is BROKEN for end in range(len(place) + 1)):
             continue
-        said = messages.setdefault(place, [])
-        if (message := _message(detail, place, shape, model)) not in said:
-            said.append(message)
+        message, got[place] = _message(detail, place, shape, model)
+        messages.setdefault(place, []).append(message)
     # Several errors in one place are the members of a union: each says one thing that is allowed.
-    return [Finding(place, ", or ".join(said)) for place, said in messages.items()]
+    return [
+        Finding(place, ", or ".join(dict.fromkeys(said)) + got[place]) for place, said in messages.items()
+    ]
 
 
 def _place(detail: ErrorDetails, data: Any) -> Loc:
@@ -95,26 +97,30 @@ def _place(detail: ErrorDetails, data: Any) -> Loc:
     return tuple(place)
 
 
-def _message(detail: ErrorDetails, place: Loc, shape: Shape, model: type[BaseModel]) -> str:
+def _message(detail: ErrorDetails, place: Loc, shape: Shape, model: type[BaseModel]) -> tuple[str, str]:
+    """What is wrong, and what was got instead (or nothing)."""
     kind, context = detail["type"], detail.get("ctx", {})
     got = _got(place, shape)
     match kind:
         case "missing":
             said = f"is required{_described(detail, model)}"
         case "literal_error" | "enum":
-            said = f"must be {str(context['expected']).replace(chr(39), '')}{got}"
+            said = f"must be {str(context['expected']).replace(chr(39), '')}"
+        case "string_type" if isinstance(shape.given.get(place), bool | int | float):
+            said = "must be a text, so put it in quotes"
         case "string_too_short" | "string_too_long" | "too_short" | "too_long":
             said = _length(kind, context)
         case "string_pattern_mismatch":
-            said = f"must match the pattern {context['pattern']}{got}"
+            said = f"must match the pattern {context['pattern']}"
         case "value_error" | "assertion_error":
-            said = _censored(str(context["error"]), place, shape) + got
+            said = _censored(str(context["error"]), place, shape)
         case _ if kind in _LIMITS:
             words, name = _LIMITS[kind]
-            said = f"{words} {_bound(context[name])}{got}"
+            said = f"{words} {_bound(context[name])}"
         case _:
-            said = (_KINDS.get(kind) or _censored(detail["msg"], place, shape)) + (got or _sort(place, shape))
-    return said
+            said = _KINDS.get(kind) or _censored(detail["msg"], place, shape)
+            got = got or _sort(place, shape)
+    return said, got
 
 
 def _length(kind: str, context: dict[str, Any]) -> str:

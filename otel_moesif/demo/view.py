@@ -95,6 +95,7 @@ def _page(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [progress, _counts(snapshot.by_api), _types(snapshot)]
     if snapshot.sample is not None:
         event = JSON.from_data(snapshot.sample)
+        event.text.no_wrap = False  # a full event is a full event, on narrow terminals too
         parts.append(Panel(event, title="One event, as Moesif gets it", title_align="left", expand=False))
     return Group(*parts)
 

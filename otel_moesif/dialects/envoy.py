@@ -57,6 +57,7 @@ def call(a: Lookup) -> Fields:
     url = a.text("http.url", "url.full")
     path = path_of(url)
     flags = a.text("response_flags")
+    status = a.integer("http.status_code", "http.response.status_code")
     return {
         "apiName": pl.coalesce(
             a.text("istio.canonical_service"),
@@ -68,7 +69,7 @@ def call(a: Lookup) -> Fields:
         "apiContext": first_segment(path),
         "apiType": _api_type(a.any("grpc.path", "grpc.status_code")),
         "correlationId": a.text("guid:x-request-id"),
-        "proxyResponseCode": a.integer("http.status_code", "http.response.status_code"),
+        "proxyResponseCode": status,
         "userAgent": a.text("user_agent", "user_agent.original"),
         "userIp": host_of(a.text("peer.address", "network.peer.address")),
         "regionId": a.text("zone"),
@@ -76,10 +77,12 @@ def call(a: Lookup) -> Fields:
         "requestSize": a.integer("request_size", "http.request.body.size"),
         "responseContentType": a.text("grpc.content_type"),
         "requestUri": url,
-        # No cluster was chosen: a direct response, a redirect, no route. Otherwise the CLIENT span decides.
-        "fault": pl.when(a.text("upstream_cluster", "upstream_cluster.name").is_null()).then(
-            a.integer("http.status_code", "http.response.status_code") >= 400
-        ),
+        # A flag says that Envoy answered itself (URX does not: the last retry may have been answered). So does
+        # an error for which no cluster was chosen: direct response, no route. Else the CLIENT span decides.
+        "fault": pl.when(_flagged(flags, 0).is_not_null() & (flags != "URX"))
+        .then(status >= 400)
+        .when(a.text("upstream_cluster", "upstream_cluster.name").is_null())
+        .then(status >= 400),
         "faultType": _flagged(flags, 0),
         "faultReason": _flagged(flags, 1),
     }

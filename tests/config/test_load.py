@@ -48,13 +48,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
 
 
 def test_all_that_stands_in_the_way_is_said_together(tmp_path):
-    a, b, c = write(tmp_path, a="x: [1\n", b="- 1\n", c="k: 1\nk: '${env:NOPE}'\n")
+    a, b, c = write(tmp_path, a="x: [1]}\n", b="- 1\n", c="k: 1\nk: '${env:NOPE}'\n")
     with pytest.raises(ConfigError) as caught:
         load([a, b, c], ["oops", "secret.=hunter2"], {})
     lines = str(caught.value).splitlines()
     assert lines == [
-        f"{a}:2:1: not valid YAML: while parsing a flow sequence, "
-        "expected ',' or ']', but got '<stream end>'",
+        f"{a}:1:7: not valid YAML: while parsing a block mapping, expected <block end>, but found '}}'",
         f"{b}: must be a map at the top (receivers, exporters, service …)",
         "--set oops: must look like key.key=value, for example exporters.debug.verbosity=detailed",
         "--set secret.: must look like key.key=value, for example exporters.debug.verbosity=detailed",

@@ -135,7 +135,7 @@ exporters:
     retry_on_failure: 5
   moesif/eu: {application_id: "${env:NOPE}"}
   moesif/us: "${file:/no/such/file}"
-  moesif/env: {endpoint: "${env:SECRET}", application_id: x, timeout: "${env:SECRET}", ratio: "${env:TWO}"}
+  moesif/env: {endpoint: "${env:HIDDEN}", application_id: x, timeout: "${env:HIDDEN}", ratio: "${env:TWO}"}
   moesfi:
   debug: [1]
   debug/unused: {sending_queue: {num_consumers: 0}}
@@ -161,13 +161,10 @@ service:
 
 
 def test_everything_wrong_at_once(check, tmp_path):
-    found = problems(check, EVERYTHING, TWO="2.0", SECRET="hunter2")
+    found = problems(check, EVERYTHING, TWO="2.0", HIDDEN="hunter2")
     assert "hunter2" not in "\n".join(found)
-    path = tmp_path / "collector.yaml"
-    assert found == [
-        line.replace("FILE", str(path))
-        for line in (Path(__file__).parent / "everything_wrong.txt").read_text().splitlines()
-    ]
+    said = EVERYTHING_SAID.read_text().replace("FILE", str(tmp_path / "collector.yaml"))
+    assert found == said.splitlines()
 
 
 PIPELINE = """

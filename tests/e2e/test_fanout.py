@@ -25,7 +25,7 @@ def test_a_dead_backend_is_nobody_elses_business(tmp_path, fault):
                     ill.behave(status=503)
                     sent = _while_a_is_down(collector, process, healthy)
                     assert not ill.events()
-                    ill.behave(status=201)
+                    ill.behave()
                     _catches_up(ill, sent)
             else:
                 sent = _while_a_is_down(collector, process, healthy)

@@ -9,7 +9,7 @@ from otel_moesif.events import json_value
 _NONE = pl.lit(None, pl.String)
 
 
-def headers(frame: pl.DataFrame, column: str) -> pl.Expr:
+def headers(frame: pl.DataFrame, column: str) -> pl.Expr | None:
     """Encode lists of headers as JSON objects of texts; values of one name are joined by comma.
 
     Names come from outside, so they never become columns: those events that have headers at all become a
@@ -20,12 +20,14 @@ def headers(frame: pl.DataFrame, column: str) -> pl.Expr:
         column: The column that holds lists of (key, value).
 
     Returns:
-        One JSON object per event, null where it has no headers.
+        One JSON object per event, null where it has no headers; None when no event has any.
     """
+    if frame[column].null_count() == frame.height:
+        return None
     row = pl.int_range(pl.len()).alias("row")
     some = frame.select(row, column).filter(pl.col(column).list.len() > 0)
     if not some.height:
-        return _NONE
+        return None
     long = some.explode(column).unnest(column).filter(pl.col("key").is_not_null())
     merged = long.group_by("row", pl.col("key").str.to_lowercase(), maintain_order=True).agg(
         pl.col("value").str.join(",")

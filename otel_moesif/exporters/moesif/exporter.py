@@ -8,7 +8,7 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 import httpx
-from isal import igzip
+from isal import isal_zlib
 
 from otel_moesif import Context, Events, ExporterFactory, RetryableError
 from otel_moesif.exporters.moesif.answer import (
@@ -21,7 +21,9 @@ from otel_moesif.exporters.moesif.answer import (
 from otel_moesif.exporters.moesif.mapping import to_moesif
 from otel_moesif.exporters.moesif.settings import MoesifSettings
 
-_GZIP_LEVEL = 1  # higher ones save 5 % of the bytes for twice the time
+_GZIP_LEVEL = 1  # of isal; 2 and 3 save 0.5 and 4 % of the bytes
+_GZIP_WBITS = 31  # zlib.h: 15 bits of window, plus 16 for the gzip format
+_PIECE = 1 << 16
 
 
 class MoesifExporter:
@@ -107,11 +109,18 @@ class MoesifExporter:
 
     def _encode(self, events: Events) -> bytes:
         text: str = to_moesif(events).str.join(",").item()
-        array = f"[{text}]".encode()
-        if self._settings.compression == "none":
-            return array
-        compressed: bytes = igzip.compress(array, _GZIP_LEVEL)
-        return compressed
+        return gzipped("[", text, "]") if self._settings.compression == "gzip" else f"[{text}]".encode()
+
+
+def gzipped(*texts: str) -> bytes:
+    """Compress texts as one.
+
+    Piece by piece, because bytes of megabytes would be fresh memory each time, and touching that for the
+    first time costs more than compressing it.
+    """
+    compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WBITS)
+    pieces = (text[start : start + _PIECE] for text in texts for start in range(0, len(text), _PIECE))
+    return b"".join([*(compressor.compress(piece.encode()) for piece in pieces), compressor.flush()])
 
 
 def _is_local(endpoint: str) -> bool:
