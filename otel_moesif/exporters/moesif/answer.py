@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ ANSWER_CAP = 64 * 1024
 """Most bytes that are read of an answer; what Moesif says is far shorter."""
 
 _EXCERPT = 300  # characters of an answer in an error message
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")  # a fraction is not in the RFC, but there are such servers
 _NOT_OURS = {401, 402, 403}  # wrong application id or scope; 402: subscription not active
 _AGAIN = {408, 429}  # and all of 5xx
 
@@ -65,7 +67,7 @@ def masked(secret: str) -> str:
 def retry_after_seconds(value: str | None) -> float | None:
     """Read ``Retry-After``, seconds or an HTTP date (RFC 9110 section 10.2.3); None when it is neither."""
     text = (value or "").strip()
-    if text.isascii() and text.isdigit():
+    if _SECONDS.fullmatch(text):
         return float(text)
     try:
         date = parsedate_to_datetime(text)
