@@ -3,6 +3,9 @@
 This module is the public API for plugin authors; what stands here follows semantic versioning.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from otel_moesif.component import (
     ComponentId,
     Context,
@@ -27,9 +30,16 @@ from otel_moesif.errors import (
     RetryableError,
     StartError,
 )
-from otel_moesif.events import Events
 from otel_moesif.hookspecs import hookimpl
 from otel_moesif.settings import ByteSize, Duration, ExporterConfig, Settings
+
+if TYPE_CHECKING:
+    from otel_moesif.events import Events
+    from otel_moesif.logs import Logs
+    from otel_moesif.spans import Spans
+
+# Imported, and with them polars, only when asked for: `otel-moesif --version` must not wait for it.
+_TABLES = {"Events": "otel_moesif.events", "Logs": "otel_moesif.logs", "Spans": "otel_moesif.spans"}
 
 __all__ = [
     "ByteSize",
@@ -45,6 +55,7 @@ __all__ = [
     "ExtensionFactory",
     "Intake",
     "InvalidData",
+    "Logs",
     "PermanentError",
     "PluginError",
     "Problem",
@@ -56,6 +67,13 @@ __all__ = [
     "RetryableError",
     "Settings",
     "Signal",
+    "Spans",
     "StartError",
     "hookimpl",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _TABLES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_TABLES[name]), name)

@@ -72,6 +72,11 @@ class Records:
     def __len__(self) -> int:
         return self.frame.height
 
+    @cached_property
+    def index(self) -> pl.Series:
+        """0, 1, 2 … over the rows of the attribute table."""
+        return pl.int_range(self.rows, dtype=pl.UInt32, eager=True)
+
     def keys(self) -> list[str]:
         """The attribute keys that occur in the batch."""
         return list(self.entries)
@@ -85,10 +90,10 @@ class Records:
         if key not in self.entries:
             return pl.Series(key, [None], dtype=pl.String).new_from_index(0, len(self))
         rows, values = self.entries[key].columns
-        if len(values) != self.rows or rows.n_unique() != self.rows:
+        if not rows.equals(self.index):
             places = pl.Series([None], dtype=pl.UInt32).new_from_index(0, self.rows)
-            places = places.scatter(rows, pl.int_range(len(values), dtype=pl.UInt32, eager=True))
-            values = values.gather(places)
+            order = pl.int_range(len(values), dtype=pl.UInt32, eager=True)
+            values = values.gather(places.scatter(rows, order))
         if len(self) != self.rows:
             values = values.gather(self.frame["row"])
         return values.alias(key)

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -69,25 +69,25 @@ class Events:
 
 def _complete(frame: pl.DataFrame) -> pl.DataFrame:
     """Add missing columns, fill missing values and cast to the schema's types."""
-    unknown = [name for name in frame.columns if name not in SCHEMA]
+    return frame.select(_completion(tuple(frame.columns))) if frame.width else SCHEMA.to_frame()
+
+
+@lru_cache(maxsize=64)
+def _completion(columns: tuple[str, ...]) -> list[pl.Expr]:
+    """What `_complete` selects; kept, since making 55 expressions costs more than running them."""
+    unknown = [name for name in columns if name not in SCHEMA]
     if unknown:
         raise ValueError(f"events have no column {', '.join(unknown)} (see otel_moesif.schema.FIELDS)")
-    columns = []
+    kind = pl.col("eventType").fill_null("response") if "eventType" in columns else pl.lit("response")
+    expressions = []
     for field in FIELDS:
-        present = field.name in frame.columns
-        column = (
-            pl.col(field.name).cast(field.dtype) if present else pl.lit(None, field.dtype).alias(field.name)
-        )
+        column = pl.col(field.name).cast(field.dtype) if field.name in columns else pl.lit(None, field.dtype)
         if field.default is not None:
             column = column.fill_null(pl.lit(field.default, field.dtype))
         if field.place is Place.LATENCY:
-            column = pl.when(_event_type(frame) == "response").then(column)
-        columns.append(column.alias(field.name))
-    return frame.select(columns) if frame.width else SCHEMA.to_frame()
-
-
-def _event_type(frame: pl.DataFrame) -> pl.Expr:
-    return pl.col("eventType").fill_null("response") if "eventType" in frame.columns else pl.lit("response")
+            column = pl.when(kind == "response").then(column)
+        expressions.append(column.alias(field.name))
+    return expressions
 
 
 @cache

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import polars as pl
@@ -41,10 +42,25 @@ class Lookup:
     asked for.
     """
 
-    def __init__(self, records: Records, sources: frozenset[int] | None = None) -> None:
+    def __init__(self, records: Records) -> None:
         self._records = records
         self._columns: dict[str, pl.Series] = {}
-        self._sources = range(len(records.sources)) if sources is None else sources
+        self._loads: dict[str, Callable[[Records], pl.Series]] = {}
+        self._resource_keys = frozenset(key for source in records.sources for key in source.resource)
+
+    @property
+    def keys(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Attribute keys and resource keys of the batch: with the same keys, a table gives the same plan."""
+        return frozenset(self._records.entries), self._resource_keys
+
+    def loads(self) -> dict[str, Callable[[Records], pl.Series]]:
+        """How to get each column that was asked for; for a `replay` on another batch with the same keys."""
+        return dict(self._loads)
+
+    def replay(self, loads: Mapping[str, Callable[[Records], pl.Series]]) -> None:
+        """Get the columns that a plan needs which was made on another batch with the same keys."""
+        for name, load in loads.items():
+            self._column(name, load)
 
     def text(self, *keys: str) -> pl.Expr:
         """The first of these attributes that is there, as text; ``""`` and ``-`` count as absent."""
@@ -75,11 +91,9 @@ class Lookup:
         """The first of these resource attributes that is there, as text."""
         found = []
         for key in keys:
-            if any(key in self._records.sources[source].resource for source in self._sources):
-                name = f"resource:{key}"
-                if name not in self._columns:
-                    self._columns[name] = self._records.resource(key)
-                found.append(_present(pl.col(name)))
+            if key in self._resource_keys:
+                column = self._column(f"resource:{key}", partial(_resource, key=key))
+                found.append(_present(column))
         return self._first(found, pl.String)
 
     def headers(self, prefix: str, *, without: frozenset[str] = frozenset()) -> pl.Expr:
@@ -90,27 +104,9 @@ class Lookup:
                 spelling has ``_`` for ``-`` (semantic-conventions http-migration.md).
             without: Header names to leave out.
         """
-        parts = []
-        for key in self._records.entries:
-            name = key.removeprefix(prefix).lower().replace("_", "-")
-            if key.startswith(prefix) and name not in without:
-                values = self._records.attribute(key).cast(pl.String)
-                parts.append(
-                    pl.DataFrame({"row": self._records.frame["row"], "value": values}).with_columns(
-                        pl.lit(name).alias("key")
-                    )
-                )
-        if not parts:
+        if not any(key.startswith(prefix) for key in self._records.entries):
             return pl.lit(None, HEADERS)
-        lists = (
-            pl.concat(parts)
-            .drop_nulls("value")
-            .group_by("row")
-            .agg(pl.struct("key", "value").alias("headers"))
-        )
-        rows = self._records.frame.select("row").join(lists, on="row", how="left", maintain_order="left")
-        self._columns[prefix] = rows["headers"].cast(HEADERS)
-        return pl.col(prefix)
+        return self._column(prefix, partial(_header_lists, prefix=prefix, without=without))
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -118,9 +114,12 @@ class Lookup:
         return self._records.frame.with_columns(series.alias(name) for name, series in self._columns.items())
 
     def _attribute(self, key: str) -> pl.Expr:
-        name = f"attribute:{key}"
+        return self._column(f"attribute:{key}", partial(_value, key=key))
+
+    def _column(self, name: str, load: Callable[[Records], pl.Series]) -> pl.Expr:
         if name not in self._columns:
-            self._columns[name] = self._records.attribute(key)
+            self._columns[name] = load(self._records)
+            self._loads[name] = load
         return pl.col(name)
 
     @staticmethod
@@ -128,6 +127,30 @@ class Lookup:
         if not found:
             return pl.lit(None, dtype)
         return found[0] if len(found) == 1 else pl.coalesce(found)
+
+
+def _value(records: Records, key: str) -> pl.Series:
+    return records.attribute(key)
+
+
+def _resource(records: Records, key: str) -> pl.Series:
+    return records.resource(key)
+
+
+def _header_lists(records: Records, prefix: str, without: frozenset[str]) -> pl.Series:
+    parts = []
+    for key in records.entries:
+        name = key.removeprefix(prefix).lower().replace("_", "-")
+        if key.startswith(prefix) and name not in without:
+            values = records.attribute(key).cast(pl.String)
+            part = pl.DataFrame({"row": records.frame["row"], "value": values})
+            parts.append(part.with_columns(pl.lit(name).alias("key")))
+    if not parts:
+        return pl.Series([None], dtype=HEADERS).new_from_index(0, len(records))
+    long = pl.concat(parts).drop_nulls("value")
+    lists = long.group_by("row").agg(pl.struct("key", "value").alias("headers"))
+    rows = records.frame.select("row").join(lists, on="row", how="left", maintain_order="left")
+    return rows["headers"].cast(HEADERS)
 
 
 def _present(column: pl.Expr) -> pl.Expr:

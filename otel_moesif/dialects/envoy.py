@@ -77,8 +77,8 @@ def call(a: Lookup) -> Fields:
         "requestSize": a.integer("request_size", "http.request.body.size"),
         "responseContentType": a.text("grpc.content_type"),
         "requestUri": url,
-        # A flag says that Envoy answered itself (URX does not: the last retry may have been answered). So does
-        # an error for which no cluster was chosen: direct response, no route. Else the CLIENT span decides.
+        # A flag says that Envoy answered itself (not URX: the last retry may have been answered). So does an
+        # error for which no cluster was chosen: direct response, no route. Else the CLIENT span decides.
         "fault": pl.when(_flagged(flags, 0).is_not_null() & (flags != "URX"))
         .then(status >= 400)
         .when(a.text("upstream_cluster", "upstream_cluster.name").is_null())

@@ -60,9 +60,7 @@ class FileExporter:
             self._reopen_if_moved()
             file = self._opened()
             _end_line(file)  # should cutting back below have failed
-            _append(file, f"{text}\n".encode())
-            if self._settings.fsync:
-                os.fsync(file)
+            _append(file, f"{text}\n".encode(), sync=self._settings.fsync)
 
     async def shutdown(self) -> None:
         """Close the file, once the batch that is being written is in it."""
@@ -96,13 +94,15 @@ def _end_line(file: int) -> None:
         _append(file, b"\n")
 
 
-def _append(file: int, data: bytes) -> None:
+def _append(file: int, data: bytes, *, sync: bool = False) -> None:
     """Write all or nothing: half a batch would stand before the whole one of the retry."""
     size = os.fstat(file).st_size
     rest = memoryview(data)
     try:
         while rest:
             rest = rest[os.write(file, rest) :]
+        if sync:
+            os.fsync(file)
     except OSError:
         with contextlib.suppress(OSError):
             os.ftruncate(file, size)

@@ -13,7 +13,9 @@ ANSWER_CAP = 64 * 1024
 """Most bytes that are read of an answer; what Moesif says is far shorter."""
 
 _EXCERPT = 300  # characters of an answer in an error message
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")  # a fraction is not in the RFC, but there are such servers
+_SECONDS = re.compile(
+    r"[0-9]{1,9}(\.[0-9]{1,9})?"
+)  # a fraction is not in the RFC, but there are such servers
 _NOT_OURS = {401, 402, 403}  # wrong application id or scope; 402: subscription not active
 _AGAIN = {408, 429}  # and all of 5xx
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import polars as pl
 
 from otel_moesif.attributes import Records
-from otel_moesif.dialects.dialect import Fields, Lookup, SpanTable
+from otel_moesif.dialects.dialect import Fields, LogTable, Lookup, SpanTable
 from otel_moesif.schema import BY_NAME
 
 # Types of what a dialect gives beside the event's own fields.
@@ -44,36 +46,64 @@ def typed(fields: Fields) -> list[pl.Expr]:
     ]
 
 
-def read_spans(table: SpanTable, spans: Records, extra: list[pl.Expr], lookup: Lookup) -> list[pl.DataFrame]:
+class SpanPlan(NamedTuple):
+    """A dialect's span table as expressions."""
+
+    is_call: pl.Expr
+    call: list[pl.Expr]
+    is_backend: pl.Expr
+    backend: list[pl.Expr]
+
+    @classmethod
+    def of(cls, table: SpanTable, lookup: Lookup) -> SpanPlan:
+        """Ask a table for its expressions."""
+        backend = table.backend(lookup)
+        answer = [
+            backend[x].cast(BACKEND[x], strict=False).alias(x) for x in ("destination", "status", "failed")
+        ]
+        return cls(table.is_call(lookup), typed(table.call(lookup)), table.is_backend(lookup), answer)
+
+
+class LogPlan(NamedTuple):
+    """A dialect's log table as expressions."""
+
+    is_call: pl.Expr
+    call: list[pl.Expr]
+
+    @classmethod
+    def of(cls, table: LogTable, lookup: Lookup) -> LogPlan:
+        """Ask a table for its expressions."""
+        return cls(table.is_call(lookup), typed(table.call(lookup)))
+
+
+def read_spans(
+    plan: SpanPlan, spans: Records, extra: list[pl.Expr], lookup: Lookup
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Calls and backend spans of one dialect.
 
     Args:
-        table: How the gateway spells them.
+        plan: How the gateway spells them.
         spans: The dialect's spans.
         extra: Further columns of a call.
-        lookup: Over ``spans``.
+        lookup: Over ``spans``, with the plan's columns.
 
     Returns:
-        Two frames: calls (``trace_id``, ``span_id`` … and the dialect's fields), and `BACKEND`.
+        Calls (``trace_id``, ``span_id`` … and the dialect's fields), and `BACKEND`.
     """
     senders = pl.Series("sender", [source.name for source in spans.sources], dtype=pl.String)
-    is_call, is_backend = table.is_call(lookup), table.is_backend(lookup)
-    call, backend = [*typed(table.call(lookup)), *extra], table.backend(lookup)
-    ids = [pl.col("trace_id"), pl.col("span_id"), pl.col("parent_span_id"), pl.col("start"), pl.col("end")]
+    ids = ["trace_id", "span_id", "parent_span_id", "start", "end"]
     rows = lookup.frame.with_columns(senders.gather(spans.frame["source"])).lazy()
-    calls = rows.filter(is_call).select(*ids, "sender", *call)
-    backends = rows.filter(is_backend).select(
+    calls = rows.filter(plan.is_call).select(*ids, "sender", *plan.call, *extra)
+    backends = rows.filter(plan.is_backend).select(
         "trace_id",
         "parent_span_id",
         pl.col("start").alias("backend_start"),
         pl.col("end").alias("backend_end"),
-        *(
-            backend[name].cast(BACKEND[name], strict=False).alias(name)
-            for name in ("destination", "status", "failed")
-        ),
+        *plan.backend,
         "sender",
     )
-    return pl.collect_all([calls, backends])
+    found, attempts = pl.collect_all([calls, backends])
+    return found, attempts
 
 
 def attach(calls: pl.DataFrame, backends: pl.DataFrame) -> pl.DataFrame:

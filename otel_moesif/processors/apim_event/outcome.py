@@ -7,6 +7,8 @@ the rule "a backend's error is a response, the gateway's own error is a fault".
 
 from __future__ import annotations
 
+from functools import cache
+
 import polars as pl
 
 _NS_PER_MS = 1_000_000
@@ -34,6 +36,7 @@ _failed = pl.col("failed").fill_null(value=False)
 _no_success = (_code >= _CLIENT_ERROR) | (_code == 0)
 
 
+@cache
 def is_fault() -> pl.Expr:
     """Whether the gateway made the answer itself.
 
@@ -47,6 +50,7 @@ def is_fault() -> pl.Expr:
     return pl.coalesce(pl.col("fault"), rule).fill_null(value=False)
 
 
+@cache
 def outcome() -> list[pl.Expr]:
     """Columns ``eventType``, ``targetResponseCode`` and, of a fault, ``errorType`` and its companions.
 
@@ -75,6 +79,7 @@ def outcome() -> list[pl.Expr]:
     ]
 
 
+@cache
 def latencies() -> list[pl.Expr]:
     """The four latencies in milliseconds; never negative, since two clocks may round differently.
 

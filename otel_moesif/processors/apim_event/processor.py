@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from functools import cache, partial
 
 import polars as pl
 import polars_hash as plh
 from pydantic import Field
 
 from otel_moesif.component import Context, Processed, ProcessorFactory
-from otel_moesif.dialects.dialect import Dialect, Lookup
+from otel_moesif.dialects.dialect import Lookup
 from otel_moesif.errors import ConfigError, Problem
 from otel_moesif.events import Events, json_object
 from otel_moesif.logs import Logs
-from otel_moesif.processors.apim_event.assembly import BACKEND, HELD, attach, read_spans, typed, waiting
+from otel_moesif.processors.apim_event.assembly import (
+    BACKEND,
+    HELD,
+    LogPlan,
+    SpanPlan,
+    attach,
+    read_spans,
+    waiting,
+)
 from otel_moesif.processors.apim_event.detection import Detection
 from otel_moesif.processors.apim_event.outcome import is_fault, latencies, outcome
+from otel_moesif.processors.apim_event.plans import Plans
 from otel_moesif.schema import SCHEMA, TIMESTAMP
 from otel_moesif.settings import Duration, Settings
 from otel_moesif.spans import Spans
@@ -67,6 +77,7 @@ class ApimEvent:
             known = ", ".join(dialect.name for dialect in context.dialects)
             raise ConfigError([Problem("gateway", f'no dialect "{settings.gateway}" (installed: {known})')])
         self._detection = Detection(chosen)
+        self._plans = Plans(settings.properties)
         self._senders: set[str] = set()
         self._dropped = context.meter.create_counter(
             "otelcol_processor_dropped_items", description="Rows that left without becoming part of an event"
@@ -98,8 +109,8 @@ class ApimEvent:
             if dialect.spans is None:
                 continue
             lookup = Lookup(part)
-            extra = self._extra(lookup, dialect)
-            found, attempts = read_spans(dialect.spans, part, extra, lookup)
+            plan, extra = self._plans.get(dialect, lookup, partial(SpanPlan.of, dialect.spans))
+            found, attempts = read_spans(plan, part, extra, lookup)
             self._remember(attempts)
             proves = (
                 pl.lit(value=True) if dialect.spans.absence_proves else pl.col("sender").is_in(self._senders)
@@ -122,20 +133,12 @@ class ApimEvent:
             if dialect.logs is None:
                 continue
             lookup = Lookup(part)
-            is_call = dialect.logs.is_call(lookup)
-            fields = [*typed(dialect.logs.call(lookup)), *self._extra(lookup, dialect)]
-            calls = lookup.frame.filter(is_call).select("trace_id", "span_id", *fields)
+            plan, extra = self._plans.get(dialect, lookup, partial(LogPlan.of, dialect.logs))
+            calls = lookup.frame.filter(plan.is_call).select("trace_id", "span_id", *plan.call, *extra)
             parts.append(self._with_properties(calls))
         rows = sum(part.height for part in parts)
         self._count(len(logs) - rows, "not an access-log record")
         return _events(pl.concat(parts, how="diagonal")) if rows else Events(SCHEMA.to_frame())
-
-    def _extra(self, lookup: Lookup, dialect: Dialect) -> list[pl.Expr]:
-        properties = [
-            lookup.plain(*([keys] if isinstance(keys, str) else keys)).alias(f"property:{name}")
-            for name, keys in self._settings.properties.items()
-        ]
-        return [pl.lit(dialect.gateway_type).alias("gatewayType"), *properties]
 
     def _with_properties(self, calls: pl.DataFrame) -> pl.DataFrame:
         """Put the configured properties together to one JSON object."""
@@ -196,6 +199,7 @@ def _events(calls: pl.DataFrame) -> Events:
     return Events(calls.select(name for name in SCHEMA if name in calls.columns))
 
 
+@cache
 def _identity() -> list[pl.Expr]:
     return [
         _hex("trace_id").alias("traceId"),
@@ -209,6 +213,7 @@ def _hex(column: str) -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
+@cache
 def _times() -> list[pl.Expr]:
     return [
         pl.from_epoch(pl.col(column) // _NS_PER_MS, time_unit="ms").cast(TIMESTAMP).alias(name)
@@ -216,6 +221,7 @@ def _times() -> list[pl.Expr]:
     ]
 
 
+@cache
 def _transaction() -> pl.Expr:
     """UUIDv5 of trace id and span id; of what tells one call from another where a log has neither."""
     span = pl.concat_str("traceId", pl.lit(":"), "spanId")
