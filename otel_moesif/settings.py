@@ -57,7 +57,19 @@ def parse_bytes(value: Any) -> int:
     return int(match[1]) * _SIZES[(match[2] or "").lower()]
 
 
-ByteSize = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=str | int)]
+def format_bytes(value: int) -> str | int:
+    """Write a size in the largest unit that keeps it whole: ``64MiB``, ``1000``."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if value and value % _SIZES[unit.lower()] == 0:
+            return f"{value // _SIZES[unit.lower()]}{unit}"
+    return value
+
+
+ByteSize = Annotated[
+    int,
+    BeforeValidator(parse_bytes, json_schema_input_type=str | int),
+    PlainSerializer(format_bytes, return_type=str | int),
+]
 
 
 class Settings(BaseModel):
@@ -88,7 +100,7 @@ class QueueSettings(Settings):
     """The exporter's queue: durable (it is the journal), so it has no length of its own."""
 
     num_consumers: int = Field(2, ge=1, le=64, description="Batches in flight at once")
-    batch: BatchSettings = BatchSettings()
+    batch: BatchSettings = Field(BatchSettings(), description="How events are put together")
 
 
 class RetrySettings(Settings):
@@ -108,5 +120,5 @@ class RetrySettings(Settings):
 class ExporterConfig(Settings):
     """Options that every exporter has; an exporter's own model extends this one."""
 
-    sending_queue: QueueSettings = QueueSettings()
-    retry_on_failure: RetrySettings = RetrySettings()
+    sending_queue: QueueSettings = Field(QueueSettings(), description="How batches leave")
+    retry_on_failure: RetrySettings = Field(RetrySettings(), description="Backoff between attempts")

@@ -126,7 +126,7 @@ def test_the_directory_is_made(build, tmp_path, events):
 
 def test_what_cannot_be_written_is_said_at_start(build, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StartError, match="cannot write events to .*events.jsonl: File exists"):
+    with pytest.raises(StartError, match=r"cannot write events to .*events.jsonl: File exists"):
         asyncio.run(build("file/events.jsonl").start())
     (tmp_path / "directory").mkdir()
     with pytest.raises(StartError, match="Is a directory"):

@@ -56,7 +56,9 @@ class ApimEventSettings(Settings):
         default_factory=dict,
         description="Further properties of the event: name, and the attribute keys to take it from, in order",
     )
-    assembly: AssemblySettings = AssemblySettings()
+    assembly: AssemblySettings = Field(
+        AssemblySettings(), description="How spans of one call find each other"
+    )
 
 
 class ApimEvent:
