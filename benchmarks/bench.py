@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -227,6 +228,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--journal", type=Path, help="where to put journals (default: a temporary directory)")
     options = parser.parse_args()
+    # As an exception it unwinds through the contexts, which end the processes and remove the journals.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped by SIGTERM"))
     scenarios = [SCENARIOS[1], SCENARIOS[2]] if options.short else list(SCENARIOS)
     seconds = 2.0 if options.short else options.seconds
     rows = []

@@ -17,6 +17,7 @@ _SECONDS = re.compile(
     r"[0-9]{1,9}(\.[0-9]{1,9})?"
 )  # a fraction is not in the RFC, but there are such servers
 _NOT_OURS = {401, 402, 403}  # wrong application id or scope; 402: subscription not active
+_NOT_THERE = {404, 405, 410}  # a wrong endpoint says nothing about the events; they are kept
 _AGAIN = {408, 429}  # and all of 5xx
 
 
@@ -48,7 +49,7 @@ def failure(status: int, reason: str, retry_after: float | None) -> PermanentErr
         return RetryableError(
             f"{said} (check application_id; events are kept until it is accepted)", retry_after
         )
-    if status < 400:
+    if status < 400 or status in _NOT_THERE:
         return RetryableError(f"{said} (check endpoint; events are kept until it answers)", retry_after)
     if status in _AGAIN or status >= 500:
         return RetryableError(said, retry_after)

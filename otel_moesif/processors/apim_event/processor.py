@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import polars as pl
 import polars_hash as plh
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from otel_moesif.component import Context, Processed, ProcessorFactory
 from otel_moesif.dialects.dialect import Lookup
@@ -56,6 +56,17 @@ class ApimEventSettings(Settings):
         default_factory=dict,
         description="Further properties of the event: name, and the attribute keys to take it from, in order",
     )
+
+    @field_validator("properties")
+    @classmethod
+    def _new_names(cls, properties: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        taken = sorted(set(properties) & set(SCHEMA))
+        if taken:
+            raise ValueError(
+                f"{', '.join(taken)}: the event has a field of this name already; choose another"
+            )
+        return properties
+
     assembly: AssemblySettings = Field(
         AssemblySettings(), description="How spans of one call find each other"
     )
