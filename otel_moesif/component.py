@@ -1,10 +1,10 @@
 """What a component is: the protocols, the factories, and the contract of their life.
 
-The contract (``otel_moesif.testing`` checks it, for built-ins and for anybody's plugin):
+The contract:
 
 1. Building is free of I/O: a constructor takes its validated config and a `Context`, and keeps them.
 2. ``start()`` is called once, before any data. It may open sockets and files. What it cannot do it says
-   with `StartError`. Exporters start first, then extensions, then receivers, so that whoever starts can
+   with `StartError`. Extensions start first, then exporters, then receivers, so that whoever starts can
    be used by whoever starts later.
 3. ``shutdown()`` is called at most once after a start, but must be safe before ``start()`` and twice.
    Receivers stop first: when their ``shutdown()`` returns, they pass nothing on any more.
