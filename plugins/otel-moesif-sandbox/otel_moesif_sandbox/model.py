@@ -45,12 +45,14 @@ _EXPLAINED = {
 }
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What all models here share."""
+
     # Strict: "200" is not a status. The parsed copy is thrown away, so unknown fields need no copy either.
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class Request(_Strict):
+class Request(Strict):
     """``request`` of an event."""
 
     time: IsoTime
@@ -64,7 +66,7 @@ class Request(_Strict):
     content_length: int | None = None  # SDK (go)
 
 
-class Response(_Strict):
+class Response(Strict):
     """``response`` of an event; an event without one is a call that was never answered."""
 
     time: IsoTime
@@ -75,7 +77,7 @@ class Response(_Strict):
     transfer_encoding: TransferEncoding | None = None
 
 
-class Span(_Strict):
+class Span(Strict):
     """``span`` of an event."""
 
     id: str | None = None
@@ -84,7 +86,7 @@ class Span(_Strict):
     status: int | None = None
 
 
-class Event(_Strict):
+class Event(Strict):
     """One API call."""
 
     request: Request
@@ -104,21 +106,22 @@ class Event(_Strict):
     tags: str | None = None  # SDK
 
 
-_EVENTS = TypeAdapter(list[Event])
+EVENTS: TypeAdapter[Any] = TypeAdapter(list[Event])
 
 
-def faults(events: Sequence[Any], first: int = 0) -> list[Fault]:
-    """Check events against the model.
+def faults(items: Sequence[Any], first: int = 0, model: TypeAdapter[Any] = EVENTS) -> list[Fault]:
+    """Check events, or other things that Moesif documents, against their model.
 
     Args:
-        events: Parsed JSON.
-        first: Position of ``events[0]`` in its batch.
+        items: Parsed JSON.
+        first: Position of ``items[0]`` in its batch.
+        model: Of a list of such things.
 
     Returns:
         The first `FAULTS_SHOWN` faults; empty when all is well.
     """
     try:
-        _EVENTS.validate_python(events)
+        model.validate_python(items)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         return [

@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake in one event.
+    """One mistake in one event, profile or action.
 
     Attributes:
-        index: Position of the event in the batch; 0 for a single event.
-        field: Dotted path, ``request.headers.Host``; empty for the event itself.
+        index: Position in the batch; 0 for a single one.
+        field: Dotted path, ``request.headers.Host``; empty for the whole.
         message: What is wrong. Never the value: it may be a secret.
     """
 

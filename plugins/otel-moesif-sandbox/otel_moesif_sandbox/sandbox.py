@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,10 +13,12 @@ from starlette.applications import Starlette
 
 from otel_moesif.endpoint import parse_endpoint
 from otel_moesif_sandbox.api import Api
-from otel_moesif_sandbox.controls import Behavior, Controls
+from otel_moesif_sandbox.behavior import Behavior
+from otel_moesif_sandbox.controls import Controls
 from otel_moesif_sandbox.listen import listen
+from otel_moesif_sandbox.pages import Pages
 from otel_moesif_sandbox.server import Server
-from otel_moesif_sandbox.store import Store
+from otel_moesif_sandbox.state import State
 
 DEFAULT_ENDPOINT = "localhost:9500"  # where Moesif's own secure proxy listens (apidocs _overview.md)
 DEFAULT_MAX_EVENTS = 100_000
@@ -31,7 +35,12 @@ class Sandbox:
 
     Args:
         endpoint: ``host:port`` to listen on; port 0 takes any free one.
-        max_events: Events kept in memory; beyond that the oldest leave.
+        max_events: Events kept in memory; beyond that the oldest leave. Of profiles and actions of
+            each kind as many.
+        applications: The only application ids that are accepted, others are answered with 401; None: any.
+        reject_older_than: Seconds; a request with an event of an older ``request.time`` is answered with 400
+            (Moesif rejects those of more than 30 days, apidocs ``_errors.md``). None: events of any age.
+        ssl_context: Serve HTTPS with its certificate, and ask for client certificates if it does.
         logger: Told once where the sandbox listens; never of an event or an application id.
     """
 
@@ -40,12 +49,15 @@ class Sandbox:
         endpoint: str = DEFAULT_ENDPOINT,
         *,
         max_events: int = DEFAULT_MAX_EVENTS,
+        applications: Iterable[str] | None = None,
+        reject_older_than: float | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._logger = logger or logging.getLogger(__name__)
-        self._store = Store(max_events)
-        self._controls = Controls(self._store)
+        self._ssl = ssl_context
+        self._state = State(max_events, applications, reject_older_than)
         self._server: Server | None = None
         self.port = 0
 
@@ -57,8 +69,9 @@ class Sandbox:
         """
         sockets: list[socket.socket] = listen(self._endpoint, "moesif_sandbox")
         self.port = sockets[0].getsockname()[1]
-        api = Api(self._store, self._controls, self._abort)
-        self._server = Server(Starlette(routes=[*api.routes(), *self._controls.routes()]))
+        api = Api(self._state, self._abort, self._close)
+        routes = [*api.routes(), *Pages(self._state).routes(), *Controls(self._state).routes()]
+        self._server = Server(Starlette(routes=routes), self._ssl)
         try:
             await self._server.begin(sockets)
         except BaseException:
@@ -86,38 +99,95 @@ class Sandbox:
     def url(self) -> str:
         """Base URL, as an exporter wants it."""
         host, _ = parse_endpoint(self._endpoint)
-        return f"http://{_reachable(host)}:{self.port}"
+        return f"{'https' if self._ssl else 'http'}://{_reachable(host)}:{self.port}"
 
     @property
     def events(self) -> list[dict[str, Any]]:
         """The kept events, in the order of their arrival, repeated ones repeatedly."""
-        return self._store.parsed()
+        return self._state.store.parsed()
+
+    def events_of(self, application_id: str) -> list[dict[str, Any]]:
+        """The kept events of one application."""
+        return self._state.store.parsed(application_id)
 
     @property
     def transaction_ids(self) -> list[str]:
         """Transaction ids of the kept events, in the order of their arrival, repeated ones repeatedly."""
-        return self._store.transaction_ids()
+        return self._state.store.transaction_ids()
+
+    @property
+    def users(self) -> dict[str, dict[str, Any]]:
+        """User id → profile, of all applications."""
+        return self._state.profiles["users"].by_id(None)
+
+    def users_of(self, application_id: str) -> dict[str, dict[str, Any]]:
+        """User id → profile, of one application."""
+        return self._state.profiles["users"].by_id(application_id)
+
+    @property
+    def companies(self) -> dict[str, dict[str, Any]]:
+        """Company id → profile, of all applications."""
+        return self._state.profiles["companies"].by_id(None)
+
+    def companies_of(self, application_id: str) -> dict[str, dict[str, Any]]:
+        """Company id → profile, of one application."""
+        return self._state.profiles["companies"].by_id(application_id)
+
+    @property
+    def subscriptions(self) -> dict[str, dict[str, Any]]:
+        """Subscription id → subscription, of all applications."""
+        return self._state.profiles["subscriptions"].by_id(None)
+
+    @property
+    def actions(self) -> list[dict[str, Any]]:
+        """The kept actions, in the order of their arrival."""
+        return self._state.actions.of(None)
+
+    def actions_of(self, application_id: str) -> list[dict[str, Any]]:
+        """The kept actions of one application."""
+        return self._state.actions.of(application_id)
 
     @property
     def stats(self) -> dict[str, Any]:
         """The counts of ``GET /sandbox/stats``."""
-        return self._store.stats()
+        return self._state.stats()
 
     def behave(self, **options: Any) -> None:
-        """Change how event requests are answered from now on: the fields of `Behavior`; none for properly."""
-        self._controls.behave(Behavior(**options))
+        """Change how requests are answered from now on: the fields of `Behavior`; none for properly."""
+        self.behave_in_turn([Behavior(**options)])
 
-    def set_config(self, changes: dict[str, Any]) -> None:
-        """Change what ``GET /v1/config`` answers: the defaults with these changes."""
-        self._controls.set_config(changes)
+    def behave_in_turn(self, behaviors: Sequence[Behavior]) -> None:
+        """Answer in several ways, one after another: each holds for its ``times``.
+
+        Raises:
+            ValueError: None at all, or one that others are to follow has no ``times``.
+        """
+        self._state.behaviors.set(behaviors)
+
+    def set_config(self, changes: dict[str, Any], application_id: str | None = None) -> None:
+        """Change what ``GET /v1/config`` answers: the defaults with these changes.
+
+        Args:
+            changes: Keys of the app config and their values.
+            application_id: To whom; None: to every application without a config of its own.
+        """
+        self._state.configs.set(changes, application_id)
+
+    def accept_only(self, applications: Iterable[str] | None) -> None:
+        """Accept these application ids from now on and answer 401 to others; None accepts any."""
+        self._state.applications.accept_only(applications)
 
     def clear(self) -> None:
-        """Forget every event and count."""
-        self._store.clear()
+        """Forget every event, profile, action and count."""
+        self._state.clear()
 
     def _abort(self, client: Any) -> None:
         if self._server is not None:
             self._server.abort(client)
+
+    def _close(self, client: Any) -> None:
+        if self._server is not None:
+            self._server.close(client)
 
 
 def _reachable(host: str) -> str:

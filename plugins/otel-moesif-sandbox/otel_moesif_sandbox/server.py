@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +17,14 @@ STOP_SECONDS = 1
 
 
 class Server(uvicorn.Server):
-    """Serves an application on sockets that are open already, and leaves the process's signals alone."""
+    """Serves an application on sockets that are open already, and leaves the process's signals alone.
 
-    def __init__(self, app: Starlette) -> None:
+    Args:
+        app: What to serve.
+        ssl_context: Speaks TLS with the clients; None: plain HTTP.
+    """
+
+    def __init__(self, app: Starlette, ssl_context: ssl.SSLContext | None = None) -> None:
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -30,6 +36,8 @@ class Server(uvicorn.Server):
             timeout_keep_alive=75,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
+        config.load()
+        config.ssl = ssl_context  # uvicorn would make its own one, from files
         super().__init__(config)
         self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -67,7 +75,14 @@ class Server(uvicorn.Server):
 
     def abort(self, client: Any) -> None:
         """Close a client's connection at once, without an answer."""
-        for connection in list(self.server_state.connections):
-            transport = getattr(connection, "transport", None)
-            if transport is not None and getattr(connection, "client", None) == client:
-                transport.abort()
+        for transport in self._transports(client):
+            transport.abort()
+
+    def close(self, client: Any) -> None:
+        """Close a client's connection when all that was sent is on its way."""
+        for transport in self._transports(client):
+            transport.close()
+
+    def _transports(self, client: Any) -> list[asyncio.Transport]:
+        here = [one for one in self.server_state.connections if getattr(one, "client", None) == client]
+        return [one.transport for one in here if getattr(one, "transport", None) is not None]

@@ -123,6 +123,7 @@ def test_reads_compressed_bodies(run, event, encoding, encode):
         ("deflate", b"[]"),
         ("br", b"[]"),
     ],
+    ids=["no gzip", "cut off", "something follows", "nothing", "no deflate", "unknown"],
 )
 def test_a_body_that_is_not_what_it_says_is_refused(run, encoding, body):
     async def scenario(sandbox, client):

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import time
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -112,6 +113,26 @@ def test_is_a_component():
 
     asyncio.run(main())
     assert factory.config().endpoint == "localhost:9500"
+
+
+def test_its_options_reach_it(event):
+    (factory,) = plugin.otel_moesif_components()
+    context = Context(ComponentId("moesif_sandbox"), logging.getLogger("test"), meter=None)
+    options = {"endpoint": "127.0.0.1:0", "applications": ["one-of-two"], "reject_older_than": "720h"}
+    sandbox = factory.build(factory.config.model_validate(options), context)
+
+    async def main():
+        async with sandbox, httpx.AsyncClient(base_url=sandbox.url, trust_env=False) as client:
+            statuses = []
+            for application in ("one-of-two", "another"):
+                headers = {"X-Moesif-Application-Id": application}
+                old = event({"request.time": "2024-10-30T04:45:42.914Z"})
+                for body in (old, event({"request.time": datetime.now(UTC).isoformat()})):
+                    answer = await client.post("/v1/events", json=body, headers=headers)
+                    statuses.append(answer.status_code)
+            assert statuses == [400, 201, 401, 401]
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("options", [{"endpoint": "localhost"}, {"max_events": 0}, {"port": 9500}])
