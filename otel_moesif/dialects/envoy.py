@@ -1,11 +1,11 @@
-"""Envoy: spans of ``envoy.tracers.opentelemetry`` and the OTLP access log.
+"""Envoy: spans of ``envoy.tracers.opentelemetry``; its access log is in `otel_moesif.dialects.envoy_log`.
 
-Sources: envoy source/common/tracing/http_tracer_impl.cc (tags),
-source/extensions/access_loggers/open_telemetry (access log), and what Envoy 1.40 was seen to send by
-tests/e2e/envoy.py. Every attribute is a string, ``-`` stands for nothing, ``0`` for no status. The CLIENT
-span ``router <cluster> egress`` exists only with ``spawn_upstream_span``; ``async … egress`` is the
-gateway's own call (ext_authz), not the backend. An access log has no scope and no ``service.name``, and
-its trace id and span id are those of the SERVER span.
+Sources: envoy source/common/tracing/{http_tracer_impl.cc,common_values.h} (tags, and the names of
+``otel_semconv_stability_opt_in``), and what Envoy 1.40 was seen to send by tests/e2e/envoy.py. Every
+attribute is a string, ``-`` stands for nothing, ``0`` for no status. The CLIENT span
+``router <cluster> egress`` exists only with ``spawn_upstream_span``; ``async … egress`` is the gateway's own
+call (ext_authz), not the backend. A listener of direction OUTBOUND without ``spawn_upstream_span`` makes the
+call itself a CLIENT span.
 """
 
 from __future__ import annotations
@@ -14,149 +14,96 @@ import polars as pl
 
 from otel_moesif.attributes import Source
 from otel_moesif.dialects.dialect import Dialect, Fields, LogTable, Lookup, SpanTable
-from otel_moesif.dialects.uri import absolute_uri, first_of_list, first_segment, host_of, path_of
+from otel_moesif.dialects.envoy_answers import (
+    NO_ANSWER,
+    answered_itself,
+    api_type,
+    fault_reason,
+    fault_type,
+    from_cache,
+    is_error,
+    service_of,
+)
+from otel_moesif.dialects.envoy_log import is_log_call, log_call
+from otel_moesif.dialects.grpc_status import http_status
+from otel_moesif.dialects.semconv import SENSITIVE_HEADERS
+from otel_moesif.dialects.uri import first_of_list, first_segment, host_of, path_of
 from otel_moesif.spans import SpanKind
 
-# Response flags that say which of WSO2's error types a fault is (envoy access log docs, %RESPONSE_FLAGS%;
-# the sub types are those of WSO2's FaultSubCategories). Others are told apart by the status.
-_FLAGS: dict[str, tuple[str, str]] = {
-    "RL": ("THROTTLED", "OTHER"),
-    "RLSE": ("THROTTLED", "OTHER"),
-    "UAEX": ("AUTH", "AUTHORIZATION_FAILURE"),
-    "NR": ("OTHER", "RESOURCE_NOT_FOUND"),
-    "NC": ("TARGET_CONNECTIVITY", "OTHER"),
-    "UH": ("TARGET_CONNECTIVITY", "CONNECTION_SUSPENDED"),
-    "UF": ("TARGET_CONNECTIVITY", "OTHER"),
-    "UC": ("TARGET_CONNECTIVITY", "OTHER"),
-    "UR": ("TARGET_CONNECTIVITY", "OTHER"),
-    "LR": ("TARGET_CONNECTIVITY", "OTHER"),
-    "UT": ("TARGET_CONNECTIVITY", "CONNECTION_TIMEOUT"),
-    "SI": ("TARGET_CONNECTIVITY", "CONNECTION_TIMEOUT"),
-    "UMSDR": ("TARGET_CONNECTIVITY", "CONNECTION_TIMEOUT"),
-    "UO": ("TARGET_CONNECTIVITY", "CONNECTION_SUSPENDED"),
-    "URX": ("TARGET_CONNECTIVITY", "OTHER"),
-}
-_VIA_UPSTREAM = "via_upstream"
-_NO_ANSWER = 0  # %RESPONSE_CODE% and http.status_code when nothing was answered
-_UNIX_MS = 1_000_000
-
-
-def _flagged(flags: pl.Expr, place: int) -> pl.Expr:
-    """Error type (0) or sub type (1) of the first of the comma-separated flags."""
-    first = flags.str.split_exact(",", 1).struct.field("field_0")
-    table = {flag: meaning[place] for flag, meaning in _FLAGS.items()}
-    return first.replace_strict(table, default=None, return_dtype=pl.String)
-
-
-def _api_type(grpc: pl.Expr) -> pl.Expr:
-    return pl.when(grpc).then(pl.lit("GRPC")).otherwise(pl.lit("HTTP"))
+_STATUS = ("http.status_code", "http.response.status_code")
+_GRPC_STATUS = "grpc.status_code"
+_CLUSTER = ("upstream_cluster.name", "upstream_cluster")
 
 
 def call(a: Lookup) -> Fields:
-    """The call, from the downstream (SERVER) span."""
+    """The call, from the downstream span."""
     url = a.text("http.url", "url.full")
     path = path_of(url)
     flags = a.text("response_flags")
-    status = a.integer("http.status_code", "http.response.status_code")
+    status = http_status(a.integer(*_STATUS), a.text(_GRPC_STATUS))
+    # Legacy tags always come with response_flags; without them an absent cluster says nothing.
+    no_cluster = a.any("response_flags") & a.text(*_CLUSTER).is_null()
+    grpc = a.any("grpc.path", _GRPC_STATUS)
     return {
-        "apiName": pl.coalesce(
-            a.text("istio.canonical_service"),
-            a.text("upstream_cluster.name", "upstream_cluster"),
-            a.resource("service.name"),
-        ),
+        "apiName": pl.coalesce(service_of(a.text(*_CLUSTER)), a.resource("service.name")),
         "apiMethod": a.text("http.method", "http.request.method"),
         "apiResourceTemplate": pl.coalesce(a.text("http.route"), path),
         "apiContext": first_segment(path),
-        "apiType": _api_type(a.any("grpc.path", "grpc.status_code")),
-        "correlationId": a.text("guid:x-request-id"),
+        "apiType": api_type(grpc, status),
+        "correlationId": pl.coalesce(a.text("guid:x-request-id"), pl.col("trace_id").bin.encode("hex")),
         "proxyResponseCode": status,
-        "userAgent": a.text("user_agent", "user_agent.original"),
-        "userIp": host_of(a.text("peer.address", "network.peer.address")),
-        "regionId": a.text("zone"),
-        "responseSize": a.integer("response_size", "http.response.body.size"),
-        "requestSize": a.integer("request_size", "http.request.body.size"),
-        "responseContentType": a.text("grpc.content_type"),
+        # No cluster was chosen (direct response, redirect, no route), or it was not asked.
+        "targetResponseCode": pl.when(no_cluster | from_cache(flags)).then(-1),
+        "responseCacheHit": from_cache(flags),
+        "userAgentHeader": a.text("user_agent", "user_agent.original"),
+        # peer.address is the direct peer; custom tags may know who stands behind it.
+        "userIp": pl.coalesce(
+            a.text("client.address"),
+            first_of_list(a.text("http.request.header.x-forwarded-for", "x-forwarded-for")),
+            host_of(a.text("peer.address", "network.peer.address")),
+        ),
+        "userName": a.text("user.name", "user.id", "enduser.id"),
+        "regionId": pl.coalesce(a.text("zone"), a.resource("cloud.region")),
+        "responseSize": a.size("response_size", "http.response.body.size"),
+        "requestSize": a.size("request_size", "http.request.body.size"),
+        "responseContentType": a.text("http.response.header.content-type", "grpc.content_type"),
         "requestUri": url,
-        # A flag says that Envoy answered itself (not URX: the last retry may have been answered). So does an
-        # error for which no cluster was chosen: direct response, no route. Else the CLIENT span decides.
-        "fault": pl.when(_flagged(flags, 0).is_not_null() & (flags != "URX"))
-        .then(status >= 400)
-        .when(a.text("upstream_cluster", "upstream_cluster.name").is_null())
-        .then(status >= 400),
-        "faultType": _flagged(flags, 0),
-        "faultReason": _flagged(flags, 1),
+        "requestHeaders": a.headers("http.request.header.", without=SENSITIVE_HEADERS),
+        "responseHeaders": a.headers("http.response.header.", without=SENSITIVE_HEADERS),
+        # Else the CLIENT span decides.
+        "fault": pl.when(answered_itself(flags) | no_cluster).then(is_error(status)),
+        "faultType": fault_type(flags),
+        "faultReason": fault_reason(flags),
     }
 
 
 def backend(a: Lookup) -> Fields:
     """One attempt at the upstream, from a ``router <cluster> egress`` span."""
-    status = a.integer("http.status_code", "http.response.status_code")
-    answered = pl.when(status > _NO_ANSWER).then(status)
+    status = http_status(a.integer(*_STATUS), a.text(_GRPC_STATUS))
+    answered = pl.when(status > NO_ANSWER).then(status)
     return {
-        "destination": a.text("http.url", "url.full", "upstream_address", "peer.address"),
+        "destination": a.text("upstream_address", "peer.address", "network.peer.address"),
         "status": answered,
         "failed": answered.is_null(),
     }
 
 
-def is_backend(_: Lookup) -> pl.Expr:
-    """The router's own CLIENT spans."""
-    return (pl.col("kind") == SpanKind.CLIENT) & pl.col("name").str.starts_with("router ")
+def is_backend(a: Lookup) -> pl.Expr:
+    """The router's own CLIENT spans; their name can be configured, the address is theirs alone."""
+    routers = pl.col("name").str.starts_with("router ") | a.any("upstream_address")
+    return (pl.col("kind") == SpanKind.CLIENT) & routers & ~pl.col("name").str.starts_with("async ")
 
 
-def log_call(a: Lookup) -> Fields:
-    """The call, from an access-log record with the attribute names of Envoy Gateway's default format.
-
-    Source: envoyproxy/gateway internal/xds/translator/accesslog.go. Durations are milliseconds.
-    """
-    path = path_of(a.text("x-envoy-origin-path", "path", ":path"))
-    target = a.text("x-envoy-origin-path", "path", ":path")
-    duration = a.number("duration")
-    details = a.text("response_code_details")
-    status = a.integer("response_code")
-    via_upstream = details.str.starts_with(_VIA_UPSTREAM).fill_null(value=False)
-    upstream_time = pl.when(via_upstream).then(a.number("x-envoy-upstream-service-time"))
-    flags = a.text("response_flags")
-    return {
-        "start": pl.col("time"),
-        "end": pl.col("time") + (duration.fill_null(0) * _UNIX_MS).cast(pl.Int64),
-        "apiName": pl.coalesce(a.text("upstream_cluster"), a.text("route_name"), a.resource("log_name")),
-        "apiMethod": a.text("method"),
-        "apiResourceTemplate": path,
-        "apiContext": first_segment(path),
-        "apiType": _api_type(a.any("grpc_status")),
-        "correlationId": a.text("x-request-id"),
-        "proxyResponseCode": status,
-        "targetResponseCode": pl.when(via_upstream).then(status).otherwise(-1),
-        "destination": a.text("upstream_host"),
-        "backendLatency": upstream_time,
-        # The log has no split of the gateway's own time: all of it is counted before the backend.
-        "requestMediationLatency": duration - upstream_time.fill_null(0),
-        "responseMediationLatency": pl.lit(0),
-        "userAgent": a.text("user-agent"),
-        "userIp": pl.coalesce(
-            first_of_list(a.text("x-forwarded-for")), host_of(a.text("downstream_remote_address"))
-        ),
-        "regionId": a.resource("zone_name"),
-        "responseSize": a.integer("bytes_sent"),
-        "requestSize": a.integer("bytes_received"),
-        "requestUri": absolute_uri(
-            pl.lit(None, pl.String), a.text("scheme", "x-forwarded-proto"), a.text(":authority"), target
-        ),
-        "fault": pl.when(details.is_not_null()).then(
-            ~via_upstream & ((status >= 400) | (status == _NO_ANSWER))
-        ),
-        "faultType": _flagged(flags, 0),
-        "faultReason": _flagged(flags, 1),
-    }
+def is_call(a: Lookup) -> pl.Expr:
+    """SERVER spans, and CLIENT spans with the tags of a request: only the connection manager sets these."""
+    own = pl.col("name").str.contains(r"^(?:router|async) ") | a.any("upstream_address")
+    request = a.any("guid:x-request-id", "http.url", "url.full")
+    egress = (pl.col("kind") == SpanKind.CLIENT) & request & ~own
+    return (pl.col("kind") == SpanKind.SERVER) | egress
 
 
-def is_log_call(a: Lookup) -> pl.Expr:
-    """Records that carry a status."""
-    return a.integer("response_code").is_not_null()
-
-
-def _detect(source: Source, keys: frozenset[str]) -> bool:
+def speaks_envoy(source: Source, keys: frozenset[str]) -> bool:
+    """Whether a sender is an Envoy of any kind; gateways.md section 4, number 7."""
     return (
         source.scope_name == "envoy"
         or source.resource.get("telemetry.sdk.name") == "envoy"
@@ -172,7 +119,8 @@ def _detect(source: Source, keys: frozenset[str]) -> bool:
 ENVOY = Dialect(
     name="envoy",
     gateway_type="ENVOY",
-    detect=_detect,
-    spans=SpanTable(call, backend, is_backend, absence_proves=False),
+    detect=speaks_envoy,
+    # The upstream span ends first, into the same buffer (source/extensions/tracers/opentelemetry/tracer.cc).
+    spans=SpanTable(call, backend, is_backend, is_call, absence_proves=False, wait=0),
     logs=LogTable(log_call, is_log_call),
 )

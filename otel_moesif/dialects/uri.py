@@ -22,11 +22,15 @@ def first_segment(path: pl.Expr) -> pl.Expr:
 
 
 def host_of(address: pl.Expr) -> pl.Expr:
-    """An address without its port and brackets: ``10.0.0.1:80``, ``[::1]:80``, ``::1`` or ``10.0.0.1``."""
+    """An address without its port and brackets: ``10.0.0.1:80``, ``[::1]:80``, ``::1`` or ``10.0.0.1``.
+
+    Null for a caller on a Unix socket: ``unix:`` of NGINX, ``@`` of Go.
+    """
     plain = pl.when(address.str.count_matches(":", literal=True) > 1).then(
         pl.coalesce(address.str.extract(r"^\[([^\]]*)\]"), address)
     )
-    return plain.otherwise(address.str.replace(r":\d+$", ""))
+    host = plain.otherwise(address.str.replace(r":\d+$", ""))
+    return pl.when(~address.str.contains(r"^(?:unix:|@)")).then(host)
 
 
 def first_of_list(value: pl.Expr) -> pl.Expr:
@@ -42,10 +46,14 @@ def absolute_uri(full: pl.Expr, scheme: pl.Expr, authority: pl.Expr, target: pl.
         full: A URI that may be absolute already.
         scheme: ``http`` where null.
         authority: Host, and port if any.
-        target: Path and query.
+        target: Path and query, or all of it, as a proxy is asked (RFC 9112 3.2.2).
     """
-    built = pl.concat_str(scheme.fill_null("http"), pl.lit("://"), authority, target.fill_null("/"))
-    return pl.when(full.str.contains(_ABSOLUTE)).then(full).otherwise(built)
+    # ``*`` of OPTIONS stands for the server as a whole (RFC 9112 3.2.4).
+    from_root = pl.when(target != "*").then(pl.format("/{}", target))
+    path = pl.when(target.str.starts_with("/")).then(target).otherwise(from_root)
+    built = pl.concat_str(scheme.fill_null("http"), pl.lit("://"), authority, path.fill_null("/"))
+    whole = [pl.when(uri.str.contains(_ABSOLUTE)).then(uri) for uri in (full, target)]
+    return pl.coalesce(*whole, built)
 
 
 def target_of(path: pl.Expr, query: pl.Expr) -> pl.Expr:
@@ -55,9 +63,15 @@ def target_of(path: pl.Expr, query: pl.Expr) -> pl.Expr:
 
 
 def authority_of(host: pl.Expr, port: pl.Expr, scheme: pl.Expr) -> pl.Expr:
-    """``host:port``, without the port where it is the scheme's own or ``host`` has one already."""
-    own = ((scheme.fill_null("http") == "http") & (port == 80)) | ((scheme == "https") & (port == 443))
-    has_port = host.str.contains(r":\d+$")
+    """``host:port``, without the port where it is the scheme's own or ``host`` has one already.
+
+    An IPv6 address gets its brackets (RFC 3986 3.2.2): semantic conventions and Kong leave them out.
+    """
+    secure = scheme.is_in(["https", "wss"])
+    own = (scheme.fill_null("http").is_in(["http", "ws"]) & (port == 80)) | (secure & (port == 443))
+    bare = host.str.contains(r"^[0-9A-Fa-f.]*:[^\[\]]*:[^\[\]]*$")
+    host = pl.when(bare).then(pl.format("[{}]", host)).otherwise(host)
+    has_port = host.str.contains(r"^(?:[^:]*|\[[^\]]*\]):\d+$")
     return (
         pl.when(port.is_null() | own.fill_null(value=False) | has_port)
         .then(host)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import polars as pl
 
 from otel_moesif.attributes import Records
 from otel_moesif.dialects.dialect import Dialect, Lookup
+from otel_moesif.processors.apim_event.assembly import LogPlan, SpanPlan
+from otel_moesif.processors.apim_event.fields import FieldSettings, lookups
 
-Plan = TypeVar("Plan")
+Plan = TypeVar("Plan", LogPlan, SpanPlan)
+TOKEN = "token"  # noqa: S105 - the name of a column
 
 # Combinations of attribute keys for which plans are kept. A gateway has a handful; one that sends ever new
 # keys only makes its plans be made anew.
@@ -22,10 +25,19 @@ class Plans:
 
     Args:
         properties: Further properties of an event: name, and the attribute keys to take it from, in order.
+        fields: Fields of the event that come from other attributes than the dialect knows.
+        tokens: Attribute keys that may hold a JWT; none: nobody asks for its claims.
     """
 
-    def __init__(self, properties: Mapping[str, str | list[str]]) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, str | list[str]],
+        fields: Mapping[str, FieldSettings],
+        tokens: Sequence[str],
+    ) -> None:
         self._properties = properties
+        self._fields = fields
+        self._tokens = tokens
         self._kept: dict[object, tuple[Any, list[pl.Expr], Mapping[str, Callable[[Records], pl.Series]]]] = {}
 
     def get(
@@ -44,6 +56,8 @@ class Plans:
             lookup.replay(loads)
             return plan, extra
         plan, extra = make(lookup), self._extra(dialect, lookup)
+        own = {expression.meta.output_name() for expression in plan.call}
+        extra = [column for column in extra if column.meta.output_name() not in own]
         if len(self._kept) >= _KEPT:
             self._kept.clear()
         self._kept[key] = plan, extra, lookup.loads()
@@ -51,7 +65,9 @@ class Plans:
 
     def _extra(self, dialect: Dialect, lookup: Lookup) -> list[pl.Expr]:
         properties = [
-            lookup.plain(*([keys] if isinstance(keys, str) else keys)).alias(f"property:{name}")
+            lookup.plain_or_resource(*([keys] if isinstance(keys, str) else keys)).alias(f"property:{name}")
             for name, keys in self._properties.items()
         ]
-        return [pl.lit(dialect.gateway_type).alias("gatewayType"), *properties]
+        tokens = [lookup.text(*self._tokens).alias(TOKEN)] if self._tokens else []
+        gateway = pl.lit(dialect.gateway_type).alias("gatewayType")
+        return [gateway, *properties, *lookups(self._fields, lookup), *tokens]

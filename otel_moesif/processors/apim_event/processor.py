@@ -2,50 +2,45 @@
 
 from __future__ import annotations
 
-import time
-from datetime import timedelta
+from dataclasses import replace
 from functools import cache, partial
 
 import polars as pl
 import polars_hash as plh
 from pydantic import Field, field_validator
 
-from otel_moesif.component import Context, Processed, ProcessorFactory
+from otel_moesif.component import Context, Held, Processed, ProcessorFactory
 from otel_moesif.dialects.dialect import Lookup
 from otel_moesif.errors import ConfigError, Problem
-from otel_moesif.events import Events, json_object
+from otel_moesif.events import Events
+from otel_moesif.json_shape import json_object, splice
 from otel_moesif.logs import Logs
-from otel_moesif.processors.apim_event.assembly import (
-    BACKEND,
-    HELD,
-    LogPlan,
-    SpanPlan,
-    attach,
-    read_spans,
-    waiting,
-)
+from otel_moesif.processors.apim_event.agents import with_families
+from otel_moesif.processors.apim_event.assembly import LogPlan, SpanPlan, read_spans
+from otel_moesif.processors.apim_event.claims import JwtSettings, from_tokens, without_tokens
 from otel_moesif.processors.apim_event.detection import Detection
-from otel_moesif.processors.apim_event.outcome import is_fault, latencies, outcome
-from otel_moesif.processors.apim_event.plans import Plans
+from otel_moesif.processors.apim_event.fields import FieldSettings, check_fields, with_computed, with_fields
+from otel_moesif.processors.apim_event.outcome import (
+    error_code,
+    error_type,
+    is_fault,
+    latencies,
+    no_error,
+    outcome,
+    plausible,
+    sub_type,
+)
+from otel_moesif.processors.apim_event.plans import TOKEN, Plans
+from otel_moesif.processors.apim_event.waiting import AWAITS_DETAIL, WAIT, AssemblySettings, Waiting
 from otel_moesif.schema import SCHEMA, TIMESTAMP
-from otel_moesif.settings import Duration, Settings
+from otel_moesif.settings import Settings
 from otel_moesif.spans import Spans
 
 # transaction_id = UUIDv5 of "trace id:span id" in this namespace; its 16 bytes are plain text, which keeps
 # the hash in columns.
 NAMESPACE = "6f74656c-2d6d-6f65-7369-662f63616c6c"  # b"otel-moesif/call"
 _NS_PER_MS = 1_000_000
-_NS_PER_S = 1_000_000_000
 _REMEMBERED_SENDERS = 10_000
-
-
-class AssemblySettings(Settings):
-    """How spans of one call find each other."""
-
-    timeout: Duration = Field(
-        timedelta(seconds=30), description="How long a backend span waits for its call's SERVER span"
-    )
-    max_rows: int = Field(100_000, ge=1, description="How many backend spans may wait at once")
 
 
 class ApimEventSettings(Settings):
@@ -54,7 +49,8 @@ class ApimEventSettings(Settings):
     gateway: str | None = Field(None, description="Dialect of all senders; by default detected per sender")
     properties: dict[str, str | list[str]] = Field(
         default_factory=dict,
-        description="Further properties of the event: name, and the attribute keys to take it from, in order",
+        description="Further properties of the event: name, and the attribute keys to take it from in order, "
+        "of span or log record, then of the resource",
     )
 
     @field_validator("properties")
@@ -67,6 +63,18 @@ class ApimEventSettings(Settings):
             )
         return properties
 
+    fields: dict[str, FieldSettings] = Field(
+        default_factory=dict,
+        description="Fields of the event: attribute keys to take each from, a constant, or an SQL expression",
+    )
+
+    @field_validator("fields")
+    @classmethod
+    def _computable(cls, fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
+        check_fields(fields)
+        return fields
+
+    jwt: JwtSettings | None = Field(None, description="Fields of the event from the claims of a captured JWT")
     assembly: AssemblySettings = Field(
         AssemblySettings(), description="How spans of one call find each other"
     )
@@ -90,7 +98,9 @@ class ApimEvent:
             known = ", ".join(dialect.name for dialect in context.dialects)
             raise ConfigError([Problem("gateway", f'no dialect "{settings.gateway}" (installed: {known})')])
         self._detection = Detection(chosen)
-        self._plans = Plans(settings.properties)
+        tokens = settings.jwt.attributes if settings.jwt else ()
+        self._plans = Plans(settings.properties, settings.fields, tokens)
+        self._waiting = Waiting(settings.assembly)
         self._senders: set[str] = set()
         self._dropped = context.meter.create_counter(
             "otelcol_processor_dropped_items", description="Rows that left without becoming part of an event"
@@ -98,49 +108,52 @@ class ApimEvent:
         self._attributes = {"processor": str(context.id)}
 
     def process(self, batch: Spans | Logs) -> Events:
-        """As `process_held`, with nothing held."""
-        events: Events = self.process_held(batch, None).batch
+        """As `process_held`, with nothing held before or after."""
+        events: Events = self.process_held(batch, Held({}, 0, ending=True)).batch
         return events
 
-    def process_held(self, batch: Spans | Logs, held: pl.DataFrame | None) -> Processed:
+    def process_held(self, batch: Spans | Logs, held: Held) -> Processed:
         """Make events of all calls in the batch.
 
         Args:
             batch: Spans or log records.
-            held: Backend spans of earlier batches that still wait for their call.
+            held: What waits since earlier batches: backend spans for their call, calls for a backend span.
 
         Returns:
-            The events, and the backend spans that wait from now on.
+            The events, and what waits from now on.
         """
         if isinstance(batch, Logs):
-            return Processed(self._of_logs(batch), held)
-        return self._of_spans(batch, HELD.to_frame() if held is None else held)
+            return Processed(self._of_logs(batch), {})
+        return self._of_spans(batch, held)
 
-    def _of_spans(self, spans: Spans, held: pl.DataFrame) -> Processed:
-        calls, backends = [], []
+    def _of_spans(self, spans: Spans, held: Held) -> Processed:
+        calls, children = [], []
         for dialect, part in self._detection.split(spans):
             if dialect.spans is None:
                 continue
             lookup = Lookup(part)
             plan, extra = self._plans.get(dialect, lookup, partial(SpanPlan.of, dialect.spans))
-            found, attempts = read_spans(plan, part, extra, lookup)
-            self._remember(attempts)
-            proves = (
-                pl.lit(value=True) if dialect.spans.absence_proves else pl.col("sender").is_in(self._senders)
+            found, below = read_spans(plan, part, extra, lookup)
+            self._remember(below.filter("attempt"))
+            reports = pl.col("sender").is_in(self._senders)
+            proves = pl.lit(value=True) if dialect.spans.absence_proves else reports
+            awaits = pl.lit(dialect.spans.awaits_detail)
+            wait = pl.when(reports | awaits).then(self._waiting.wait_of(dialect.spans)).otherwise(0)
+            found = found.with_columns(
+                proves.alias("reports_backends"), wait.alias(WAIT), awaits.alias(AWAITS_DETAIL)
             )
-            calls.append(self._with_properties(found.with_columns(proves.alias("reports_backends"))))
-            backends.append(attempts)
-        now = time.time_ns()
-        fresh = pl.concat(backends) if backends else BACKEND.to_frame()
-        fresh = fresh.with_columns(pl.lit(now).alias("since"), pl.lit(None, pl.Int64).alias("piece"))
-        everything = pl.concat([held, fresh.cast(HELD)])
-        if not calls:
-            return Processed(Events(SCHEMA.to_frame()), self._keep(everything, now))
-        found = pl.concat(calls, how="diagonal")
-        events = _events(attach(found, everything))
-        return Processed(events, self._keep(waiting(everything, found), now))
+            calls.append(self._with_properties(found))
+            children.append(below)
+        parted = self._waiting.part(calls, children, spans.frame, held)
+        events = self._events(parted.complete) if parted.complete.height else Events(SCHEMA.to_frame())
+        for reason, rows in parted.dropped.items():
+            self._count(rows, reason)
+        return Processed(events, parted.held, parted.due)
 
     def _of_logs(self, logs: Logs) -> Events:
+        # opentelemetry/proto/logs/v1/logs.proto: time_unix_nano is 0 where the source has none
+        time = pl.when(pl.col("time") > 0).then(pl.col("time")).otherwise(pl.col("observed_time"))
+        logs = replace(logs, frame=logs.frame.with_columns(time.alias("time")))
         parts = []
         for dialect, part in self._detection.split(logs):
             if dialect.logs is None:
@@ -151,30 +164,37 @@ class ApimEvent:
             parts.append(self._with_properties(calls))
         rows = sum(part.height for part in parts)
         self._count(len(logs) - rows, "not an access-log record")
-        return _events(pl.concat(parts, how="diagonal")) if rows else Events(SCHEMA.to_frame())
+        return self._events(pl.concat(parts, how="diagonal")) if rows else Events(SCHEMA.to_frame())
+
+    def _events(self, calls: pl.DataFrame) -> Events:
+        """Classified events of calls, with the fields that the user wants otherwise."""
+        events = _events(with_families(with_fields(calls, self._settings.fields)))
+        return Events(with_computed(events.frame, self._settings.fields))
 
     def _with_properties(self, calls: pl.DataFrame) -> pl.DataFrame:
-        """Put the configured properties together to one JSON object."""
+        """Put the configured properties together to one JSON object, and read tokens: they go no further."""
+        if TOKEN in calls.columns and self._settings.jwt:
+            claims = from_tokens(calls[TOKEN], self._settings.jwt)
+            calls = calls.drop(TOKEN).with_columns(claims)
+            if "requestHeaders" in calls.columns:
+                headers = pl.col("requestHeaders")
+                calls = calls.with_columns(without_tokens(headers, self._settings.jwt))
         columns = [name for name in calls.columns if name.startswith("property:")]
         if not columns:
             return calls
         members = [pl.col(name).alias(name.removeprefix("property:")) for name in columns]
-        return calls.drop(columns).with_columns(json_object(calls, members).alias("customProperties"))
+        configured = json_object(calls, members)
+        if "customProperties" in calls.columns:
+            own = pl.col("customProperties")
+            calls = calls.with_columns(splice([own, pl.lit(configured)]).alias("customProperties"))
+            return calls.drop(columns)
+        return calls.drop(columns).with_columns(configured.alias("customProperties"))
 
     def _remember(self, attempts: pl.DataFrame) -> None:
         """Keep in mind who reports backend calls, so that a call without one means something."""
         self._senders.update(attempts["sender"].unique())
         if len(self._senders) > _REMEMBERED_SENDERS:
             self._senders.clear()
-
-    def _keep(self, held: pl.DataFrame, now: int) -> pl.DataFrame:
-        """Let go of what waited too long or is too much, oldest first, and count it."""
-        oldest = now - int(self._settings.assembly.timeout.total_seconds() * _NS_PER_S)
-        kept = held.filter(pl.col("since") > oldest)
-        self._count(held.height - kept.height, "backend span without a call")
-        bounded = kept.tail(self._settings.assembly.max_rows)
-        self._count(kept.height - bounded.height, "too many backend spans waiting")
-        return bounded
 
     def _count(self, rows: int, reason: str) -> None:
         if rows:
@@ -198,17 +218,33 @@ def _events(calls: pl.DataFrame) -> Events:
         "requestMediationLatency": pl.Float64,
         "responseMediationLatency": pl.Float64,
         "proxyResponseCode": pl.Int32,
+        "errorCode": pl.Int32,
+        "errorType": pl.String,
+        "errorMessage": pl.String,
+        "callKey": pl.String,
+        "apiType": pl.String,
     }
     calls = calls.with_columns(
         [pl.lit(None, dtype).alias(name) for name, dtype in missing.items() if name not in calls.columns]
     ).with_columns(pl.col("reports_backends").fill_null(value=False))
     calls = (
         calls.lazy()
+        .with_columns(plausible())
         .with_columns(is_fault().alias("is_fault"), *_identity())
         .with_columns(*outcome(), *latencies(), *_times())
         .with_columns(_transaction())
         .collect()
     )
+    if calls["is_fault"].any():
+        calls = (
+            calls.lazy()
+            .with_columns(error_type())
+            .with_columns(sub_type())
+            .with_columns(error_code())
+            .collect()
+        )
+    else:
+        calls = calls.with_columns(no_error())
     return Events(calls.select(name for name in SCHEMA if name in calls.columns))
 
 
@@ -236,7 +272,10 @@ def _times() -> list[pl.Expr]:
 
 @cache
 def _transaction() -> pl.Expr:
-    """UUIDv5 of trace id and span id; of what tells one call from another where a log has neither."""
+    """UUIDv5 of trace id and span id, or of the key by which the gateway's spans and logs name a call.
+
+    Where a log has neither, of what tells one call from another.
+    """
     span = pl.concat_str("traceId", pl.lit(":"), "spanId")
     call = pl.concat_str(
         pl.lit("log"),
@@ -248,7 +287,7 @@ def _transaction() -> pl.Expr:
         separator=":",
         ignore_nulls=True,
     )
-    name = pl.coalesce(span, call)
+    name = pl.coalesce("callKey", span, call)
     return plh.UUIDHashNameSpace(name).uuid5(NAMESPACE).alias("transactionId")
 
 

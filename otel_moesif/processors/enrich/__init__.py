@@ -1,0 +1,1 @@
+"""``enrich``: what events do not say, from a table in a file."""
