@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
 from pydantic import Field
 
-from otel_moesif import Context, Events, ExporterConfig, ExporterFactory, StartError
+from otel_moesif import Checked, Context, Events, ExporterConfig, ExporterFactory, StartError
 
 
 class FileSettings(ExporterConfig):
@@ -34,7 +36,7 @@ class FileExporter:
         self._lock = Lock()
 
     async def start(self) -> None:
-        """Open the file, and end the line that a crash may have left unfinished.
+        """Open the file, without a change to what is in it: a collector may be writing there.
 
         Raises:
             StartError: The file cannot be written.
@@ -43,7 +45,6 @@ class FileExporter:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = _open(path)
-            _end_line(self._file)
         except OSError as error:
             raise StartError(f"cannot write events to {path}: {error.strerror or error}") from error
 
@@ -59,8 +60,18 @@ class FileExporter:
         with self._lock:
             self._reopen_if_moved()
             file = self._opened()
-            _end_line(file)  # should cutting back below have failed
+            # a line that a crash left unfinished, or cutting back below that failed
+            _end_line(file)
             _append(file, f"{text}\n".encode(), sync=self._settings.fsync)
+
+    async def check(self) -> Sequence[Checked]:
+        """Whether the file can go on growing, and be made anew after it was rotated away."""
+        path = self._settings.path
+        verdict, remedy = _obstacle(path.parent)
+        if verdict:
+            return [Checked(ok=False, subject=str(path), verdict=verdict, remedy=remedy)]
+        free = shutil.disk_usage(path.parent).free / (1 << 30)
+        return [Checked(ok=True, subject=str(path), verdict=f"writable, {free:.1f} GiB free")]
 
     async def shutdown(self) -> None:
         """Close the file, once the batch that is being written is in it."""
@@ -82,6 +93,21 @@ class FileExporter:
                 return
         self._file = _open(self._settings.path)
         os.close(file)
+
+
+def _obstacle(directory: Path) -> tuple[str, str]:
+    """Why files in a directory cannot grow, and the remedy; empty if they can."""
+    if not directory.is_dir():
+        return (
+            f"{directory} is not there any more",
+            "restart the collector, which makes it, or set another path",
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        remedy = "let the collector's user write there"
+        return f"{directory} is not writable: there could be no new file after a rotation", remedy
+    if not shutil.disk_usage(directory).free:
+        return "the disk is full", "make room, or set another path"
+    return "", ""
 
 
 def _open(path: Path) -> int:
