@@ -1,1 +1,1 @@
-"""What runs beside the pipelines."""
+"""What runs beside the pipelines: authenticators, in the Collector's names."""

@@ -1,128 +1,133 @@
-"""The ``otlp`` receiver: grpc.aio with raw bytes, so that malformed requests are ours to answer.
-
-Statuses: OTLP specification, "OTLP/gRPC Response" and "Failures": INVALID_ARGUMENT for bad data, UNAVAILABLE
-with RetryInfo for overload. grpcio's own deserializer would answer INTERNAL, which clients do not retry
-either, but which blames us.
-"""
+"""The ``otlp`` receiver: traces and log records over gRPC and over HTTP."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import ipaddress
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
-import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import status_pb2
-from google.rpc.error_details_pb2 import RetryInfo
-
-from otel_moesif.component import Context, Intake, ReceiverFactory, Signal
-from otel_moesif.endpoint import format_endpoint, parse_endpoint
-from otel_moesif.errors import InvalidData, Refused, StartError
+from otel_moesif.component import Context, Intake, ReceiverFactory
+from otel_moesif.endpoint import parse_endpoint
+from otel_moesif.errors import ConfigError, Problem
+from otel_moesif.receivers.otlp import tls13_only
+from otel_moesif.receivers.otlp.access import Access, AccessSettings
+from otel_moesif.receivers.otlp.grpc_settings import GrpcSettings
+from otel_moesif.receivers.otlp.http_server import HttpServer
 from otel_moesif.receivers.otlp.settings import OtlpSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from otel_moesif.receivers.otlp.grpc_server import GrpcServer
 
-_METHODS = {
-    "/opentelemetry.proto.collector.trace.v1.TraceService/Export": Signal.TRACES,
-    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": Signal.LOGS,
-}
-_METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-_NO_METRICS = "metrics are not analytics events; otel-moesif takes traces and logs"
-# What a stop leaves to requests that are just being answered.
-_GRACE_SECONDS = 5.0
+
+class _Server(Protocol):
+    @property
+    def port(self) -> int: ...
+
+    async def start(self, intake: Intake) -> None: ...
+
+    async def shutdown(self) -> None: ...
 
 
 class OtlpReceiver:
-    """Listens for OTLP/gRPC.
+    """Listens for OTLP in every protocol that is configured.
 
     Args:
         settings: Validated options.
-        context: Identity and logger.
+        context: Identity, logger, and the extensions among which the authenticators are.
+
+    Raises:
+        ConfigError: An authenticator is not there, or is none, or gRPC cannot be kept to TLS 1.3; of all
+            protocols.
     """
 
     def __init__(self, settings: OtlpSettings, context: Context) -> None:
-        self._settings = settings.protocols.grpc
         self._context = context
-        self._server: grpc.aio.Server | None = None
-        self.port = 0
+        self._warnings: list[str] = []
+        self._grpc_wanted: tuple[GrpcSettings, Access] | None = None
+        self._grpc: GrpcServer | None = None
+        self._http: HttpServer | None = None
+        problems: list[Problem] = []
+        protocols = settings.protocols
+        if protocols.grpc and (access := self._access(protocols.grpc, "grpc", problems)):
+            self._grpc_wanted = protocols.grpc, access
+            self._warnings += _doubts(protocols.grpc.endpoint, "grpc", access)
+        if protocols.grpc and protocols.grpc.tls and protocols.grpc.tls.min_version == "1.3":
+            problems += tls13_only.demand("protocols::grpc::tls::min_version")
+        if protocols.http and (access := self._access(protocols.http, "http", problems)):
+            self._http = HttpServer(protocols.http, access, context)
+            self._warnings += _doubts(protocols.http.endpoint, "http", access)
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def port(self) -> int:
+        """Where gRPC is listened for; 0: nowhere."""
+        return self._grpc.port if self._grpc else 0
+
+    @property
+    def http_port(self) -> int:
+        """Where HTTP is listened for; 0: nowhere."""
+        return self._http.port if self._http else 0
 
     async def start(self, intake: Intake) -> None:
-        host, port = parse_endpoint(self._settings.endpoint)
-        server = grpc.aio.server(
-            handlers=[_Handler(intake)],
-            options=[
-                ("grpc.max_receive_message_length", self._settings.max_recv_msg_size_mib << 20),
-                ("grpc.so_reuseport", 0),  # a port in use shall be an error, not a silent share
-            ],
-        )
+        """Listen, for all protocols or for none.
+
+        Raises:
+            StartError: A port is in use, or a certificate is unusable.
+        """
+        for warning in self._warnings:
+            self._context.logger.warning("%s", warning)
+        if self._grpc_wanted:
+            # Not sooner: gRPC's library reads the environment when it is loaded (`tls13_only`).
+            from otel_moesif.receivers.otlp.grpc_server import GrpcServer  # noqa: PLC0415
+
+            self._grpc = GrpcServer(*self._grpc_wanted, self._context)
         try:
-            self.port = server.add_insecure_port(format_endpoint(host, port))
-        except RuntimeError:
-            self.port = 0
-        if not self.port:
-            raise StartError(
-                f"{self._context.id}: cannot listen on {self._settings.endpoint} "
-                "(is the port in use? set receivers.otlp.protocols.grpc.endpoint)"
-            )
-        await server.start()
-        self._server = server
-        self._context.logger.info("listening for OTLP/gRPC on %s", format_endpoint(host, self.port))
+            for server in self._servers():
+                await server.start(intake)
+        except BaseException:
+            await self.shutdown()
+            raise
 
     async def shutdown(self) -> None:
-        server, self._server = self._server, None
-        if server:
-            await server.stop(_GRACE_SECONDS)
+        """Answer what came in, and take nothing any more; safe unstarted and twice."""
+        await asyncio.gather(*(server.shutdown() for server in self._servers()))
 
+    def _servers(self) -> list[_Server]:
+        return [server for server in (self._grpc, self._http) if server]
 
-class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Finds the method; the request stays bytes, and the response is bytes."""
-
-    def __init__(self, intake: Intake) -> None:
-        self._methods = {
-            method: grpc.unary_unary_rpc_method_handler(_exporter(intake, signal))
-            for method, signal in _METHODS.items()
-            if signal in intake.signals
-        }
-        self._methods[_METRICS] = grpc.unary_unary_rpc_method_handler(_no_metrics)
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return self._methods.get(handler_call_details.method)
-
-
-def _exporter(
-    intake: Intake, signal: Signal
-) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
-    async def export(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    def _access(self, settings: AccessSettings, protocol: str, problems: list[Problem]) -> Access | None:
         try:
-            await intake.accept(signal, request, transport="grpc")
-        except InvalidData as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except Refused as error:
-            context.set_trailing_metadata(_retry_info(error))
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        return b""  # ExportTraceServiceResponse and ExportLogsServiceResponse without partial_success
-
-    return export
+            return Access.of(settings, self._context, f"protocols::{protocol}")
+        except ConfigError as error:
+            problems += error.problems
+            return None
 
 
-async def _no_metrics(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, _NO_METRICS)
-    return b""
+def _doubts(endpoint: str, protocol: str, access: Access) -> Iterator[str]:
+    """A line about a door that others than this machine can reach, and that stands open."""
+    host, _ = parse_endpoint(endpoint)
+    lacking = {
+        "tls": "what is sent can be read and changed on the way" if access.certificates is None else "",
+        "auth": "" if access.authenticates else "whoever reaches it may send",
+    }
+    if _loopback(host) or not any(lacking.values()):
+        return
+    path = f"protocols::{protocol}::"
+    what = " and ".join(text for text in lacking.values() if text)
+    options = " and ".join(f"{path}{option}" for option, text in lacking.items() if text)
+    remedy = f"set {options}, or listen on localhost"
+    yield f"{path}endpoint {endpoint} is open to other machines: {what} ({remedy})"
 
 
-def _retry_info(error: Refused) -> tuple[tuple[str, bytes], ...]:
-    """``google.rpc.Status`` with RetryInfo, as gRPC's rich error model carries it."""
-    delay = Duration()
-    delay.FromMilliseconds(int(error.retry_after * 1000))
-    detail = AnyMessage()
-    detail.Pack(RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(
-        code=grpc.StatusCode.UNAVAILABLE.value[0], message=str(error), details=[detail]
-    )
-    return (("grpc-status-details-bin", status.SerializeToString()),)
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 FACTORY = ReceiverFactory(
-    "otlp", OtlpSettings, OtlpReceiver, description="OTLP/gRPC: traces and logs of any gateway"
+    "otlp", OtlpSettings, OtlpReceiver, description="OTLP over gRPC and HTTP: traces and logs of any gateway"
 )

@@ -1,37 +1,31 @@
-"""Options of the ``otlp`` receiver, in the OpenTelemetry Collector's names (configgrpc)."""
+"""Options of the ``otlp`` receiver, in the OpenTelemetry Collector's names."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, model_validator
 
-from otel_moesif.endpoint import parse_endpoint
+from otel_moesif.receivers.otlp.grpc_settings import GrpcSettings
+from otel_moesif.receivers.otlp.http_settings import HttpSettings
 from otel_moesif.settings import Settings
 
 
-def _endpoint(text: str) -> str:
-    parse_endpoint(text)
-    return text
-
-
-class GrpcSettings(Settings):
-    """``protocols.grpc``."""
-
-    endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
-        "localhost:4317", description="Where to listen: host:port"
-    )
-    # OTLP specification, "Request size limits": 64 MiB recommended, counted after decompression.
-    max_recv_msg_size_mib: int = Field(64, ge=1, le=2047, description="Largest request, inflated, in MiB")
-
-
 class ProtocolsSettings(Settings):
-    """``protocols``."""
+    """``protocols``: those that are named are spoken (``http:`` alone: with defaults); both, if none is."""
 
-    grpc: GrpcSettings = Field(GrpcSettings(), description="OTLP/gRPC")
+    grpc: GrpcSettings | None = Field(None, description="OTLP/gRPC")
+    http: HttpSettings | None = Field(None, description="OTLP/HTTP")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_both(cls, given: Any) -> Any:
+        return {"grpc": {}, "http": {}} if given == {} else given
 
 
 class OtlpSettings(Settings):
     """Options of ``otlp``."""
 
-    protocols: ProtocolsSettings = Field(ProtocolsSettings(), description="Which protocols to speak")
+    protocols: ProtocolsSettings = Field(
+        default_factory=ProtocolsSettings, description="Which protocols to speak; both, if none is named"
+    )
