@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from otel_moesif.component import (
+    Authenticator,
     ComponentId,
     Context,
     Exporter,
@@ -16,19 +17,26 @@ from otel_moesif.component import (
     Intake,
     Processor,
     ProcessorFactory,
+    Receipt,
     Receiver,
     ReceiverFactory,
+    RoutingExporter,
     Signal,
+    Subject,
 )
+from otel_moesif.connection import Checkable, Checked
 from otel_moesif.errors import (
     ConfigError,
     InvalidData,
+    PausedError,
     PermanentError,
     PluginError,
     Problem,
     Refused,
     RetryableError,
     StartError,
+    TooLarge,
+    Unauthenticated,
 )
 from otel_moesif.hookspecs import hookimpl
 from otel_moesif.settings import ByteSize, Duration, ExporterConfig, Settings
@@ -42,7 +50,10 @@ if TYPE_CHECKING:
 _TABLES = {"Events": "otel_moesif.events", "Logs": "otel_moesif.logs", "Spans": "otel_moesif.spans"}
 
 __all__ = [
+    "Authenticator",
     "ByteSize",
+    "Checkable",
+    "Checked",
     "ComponentId",
     "ConfigError",
     "Context",
@@ -56,19 +67,25 @@ __all__ = [
     "Intake",
     "InvalidData",
     "Logs",
+    "PausedError",
     "PermanentError",
     "PluginError",
     "Problem",
     "Processor",
     "ProcessorFactory",
+    "Receipt",
     "Receiver",
     "ReceiverFactory",
     "Refused",
     "RetryableError",
+    "RoutingExporter",
     "Settings",
     "Signal",
     "Spans",
     "StartError",
+    "Subject",
+    "TooLarge",
+    "Unauthenticated",
     "hookimpl",
 ]
 

@@ -11,8 +11,9 @@ The contract:
 4. Processors have no life of their own: ``process()`` is a function from a batch to a batch, called from
    one worker thread, never concurrently for one pipeline, and must not change its argument.
 5. ``export()`` is called with one batch after another, up to ``sending_queue::num_consumers`` at once. It
-   returns when the backend has the events, raises `RetryableError` to be called again with the same
-   events, and `PermanentError` when no retry can help. Plain ``def export`` runs in a thread of its own.
+   returns when the backend has the events (or how many of them it got, when it left some out on purpose),
+   raises `RetryableError` to be called again with the same events, `PausedError` when first somebody has to
+   do something, and `PermanentError` when no retry can help. Plain ``def export`` runs in its own thread.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from otel_moesif.errors import ConfigError, Problem
@@ -97,12 +99,32 @@ class Context:
         logger: Writes into the collector's log, under the component's name.
         meter: For instruments of the component's own.
         dialects: The gateway dialects that the plugins brought, most specific first.
+        extensions: Those of ``service::extensions`` by id, all of them built before anything else.
+        directory: A directory of the component's own for what it would like to find again after a restart;
+            losing it costs nothing but work. Beside the journal, and like it used by one collector at a time.
+            The component makes it when it first writes there (readable by its owner alone: 0700). None where
+            nothing may be written: ``validate``, ``check``, ``convert``.
     """
 
     id: ComponentId
     logger: logging.Logger
     meter: Meter
     dialects: Sequence[Dialect] = ()
+    extensions: Mapping[str, Extension] = field(default_factory=dict)
+    directory: Path | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of an accepted request: OTLP's ``partial_success``.
+
+    Attributes:
+        rejected: Spans or log records that could not be taken.
+        message: Why, for whoever looks after the client.
+    """
+
+    rejected: int = 0
+    message: str = ""
 
 
 class Intake(Protocol):
@@ -112,16 +134,25 @@ class Intake(Protocol):
     def signals(self) -> frozenset[Signal]:
         """The signals for which this receiver stands in a pipeline."""
 
-    async def accept(self, signal: Signal, request: bytes, *, transport: str) -> None:
+    async def accept(
+        self, signal: Signal, request: bytes, *, transport: str, metadata: Mapping[str, str] | None = None
+    ) -> Receipt:
         """Store one serialized OTLP export request; returns only after the journal's commit.
 
         Args:
             signal: Which of the OTLP services it was sent to.
             request: ``ExportTraceServiceRequest`` or ``ExportLogsServiceRequest``, protobuf, not compressed.
             transport: ``grpc``, ``http`` …, for the counters.
+            metadata: Resource attributes that every resource of the request shall have, whatever the client
+                says there: who sent it, and from where (``include_metadata``).
+
+        Returns:
+            What could not be taken of a request that was taken otherwise.
 
         Raises:
-            InvalidData: The bytes are malformed; the client must not send them again.
+            InvalidData: The bytes are malformed, or nothing in them can be taken; the client must not send
+                them again.
+            TooLarge: It is beyond a bound.
             Refused: Nothing was stored; the client shall try again.
         """
 
@@ -141,25 +172,44 @@ class Processor(Protocol):
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a processor kept back so far, for `HoldingProcessor`.
+
+    Attributes:
+        rows: By the name under which it was given back. Two columns are the converter's own: ``since``
+            (Int64, nanoseconds of the monotonic clock: how long a row waits; after a restart its time begins
+            anew) and ``piece``; rows that are to wait on are given back with both, new rows without or null.
+        now: The same clock.
+        ending: Nothing comes any more: what waits has to leave.
+    """
+
+    rows: Mapping[str, pl.DataFrame]
+    now: int
+    ending: bool = False
+
+
+@dataclass(frozen=True)
 class Processed:
     """What a processor that holds rows back gives: the batch to go on, and the rows that wait.
 
     Attributes:
         batch: For the next processor.
-        held: Rows to be given back with the next batch; any columns, and among them ``piece`` (Int64): null
-            for a row that waits since this batch, untouched for one that came with ``held``. The converter
-            stores them in the transaction that stores the events, so that they survive a restart.
+        held: Rows to be given back with the next batch, by name; any columns. The converter stores them in
+            the transaction that stores the events, so that they survive a restart.
+        due: When the first of them has waited long enough, in nanoseconds of the monotonic clock: the
+            processor is then called, if need be with an empty batch. None: when more comes.
     """
 
     batch: Any
-    held: pl.DataFrame | None
+    held: Mapping[str, pl.DataFrame]
+    due: int | None = None
 
 
 @runtime_checkable
 class HoldingProcessor(Protocol):
     """A processor that lets rows wait for those of later batches; called instead of ``process()``."""
 
-    def process_held(self, batch: Any, held: pl.DataFrame | None) -> Processed: ...
+    def process_held(self, batch: Any, held: Held) -> Processed: ...
 
 
 class Exporter(Protocol):
@@ -167,9 +217,26 @@ class Exporter(Protocol):
 
     async def start(self) -> None: ...
 
-    def export(self, events: Events) -> Awaitable[None] | None: ...
+    def export(self, events: Events) -> Awaitable[int | None] | int | None: ...
 
     async def shutdown(self) -> None: ...
+
+
+@runtime_checkable
+class RoutingExporter(Protocol):
+    """An exporter that ships for several tenants, of whom none shall hold up another.
+
+    Each route gets a sender with a cursor, batches and a circuit of its own, and appears in the journal as
+    ``id@route``. ``export()`` may still be given events of several routes: what was stored under another
+    configuration.
+    """
+
+    @property
+    def routes(self) -> Sequence[str]:
+        """Names of the routes beside the default one; no commas."""
+
+    def route(self, events: Events) -> pl.Series:
+        """For each event the name of its route; null or any other text: the default one."""
 
 
 class Extension(Protocol):
@@ -178,6 +245,34 @@ class Extension(Protocol):
     async def start(self) -> None: ...
 
     async def shutdown(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who sent a request, as an `Authenticator` found out.
+
+    Attributes:
+        name: For people and for routing: a user's name, a token's name, a JWT's ``sub``. Never a secret.
+        attributes: What else is known, for example claims.
+    """
+
+    name: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Authenticator(Protocol):
+    """An extension that a receiver names under ``auth::authenticator``."""
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Subject:
+        """Judge a request by its headers (gRPC: metadata), before its body is read.
+
+        Args:
+            headers: Names in lower case; of several values of one name the first.
+
+        Raises:
+            Unauthenticated: They do not suffice.
+        """
 
 
 @dataclass(frozen=True)

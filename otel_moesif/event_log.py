@@ -6,20 +6,32 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
+from otel_moesif.errors import InvalidData
 from otel_moesif.events import Events
-from otel_moesif.journal import Journal
+from otel_moesif.journal.journal import Journal
 
 # What is kept in memory for senders that keep up; one that lags reads the disk.
 _MEMORY_BYTES = 64 << 20
 
 
-class Published(NamedTuple):
-    """A batch of events with its id in the journal."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A batch of events with its id in the journal.
+
+    Attributes:
+        events: None of them if the batch cannot be read.
+        unreadable: Why it cannot be read; "" when it can.
+        body: What is there instead.
+        count: How many events it was.
+    """
 
     id: int
     events: Events
+    unreadable: str = ""
+    body: bytes = b""
+    count: int = 0
 
 
 class EventLog:
@@ -34,7 +46,8 @@ class EventLog:
         self._lock = threading.Lock()
         self._recent: OrderedDict[int, tuple[frozenset[str], Events, int]] = OrderedDict()
         self._bytes = 0
-        # Every chunk from this id on is in memory.
+        self._passed: dict[str, int] = {}
+        # Every chunk from this id on is in memory, if somebody has still to read it.
         self._floor: int | None = None
         self._wakers: list[asyncio.Event] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,18 +90,44 @@ class EventLog:
         with self._lock:
             if self._floor is None or start < self._floor:
                 return False, None
-            for id_, (exporters, events, _) in self._recent.items():
-                if id_ >= start and exporter in exporters:
-                    return True, Published(id_, events)
-            return True, None
+            known = ((id_, exporters) for id_, (exporters, *_) in self._recent.items() if id_ >= start)
+            found = next((id_ for id_, exporters in known if exporter in exporters), None)
+            if found is None:
+                return True, None
+            return True, Published(found, self._recent[found][1])
 
     def stored(self, exporter: str, start: int) -> Published | None:
         """The next chunk for an exporter, from disk."""
         chunk = self._journal.next_chunk(exporter, start)
-        return Published(chunk.id, Events.from_ipc(chunk.body)) if chunk else None
+        if chunk is None:
+            return None
+        try:
+            if chunk.damaged:
+                raise InvalidData("damaged in the journal: wrong checksum")  # noqa: TRY301
+            return Published(chunk.id, Events.from_ipc(chunk.body))
+        except InvalidData as problem:  # one batch must not stop the sender for ever
+            return Published(
+                chunk.id, Events.none(), unreadable=str(problem), body=chunk.body, count=chunk.count
+            )
+
+    def passed(self, exporter: str, chunk: int) -> None:
+        """Drop from memory what all have got.
+
+        Args:
+            exporter: Who tells.
+            chunk: It needs none before this id any more.
+        """
+        with self._lock:
+            self._passed[exporter] = chunk
+            while self._recent:
+                id_, (exporters, _, size) = next(iter(self._recent.items()))
+                if any(self._passed.get(name, 0) <= id_ for name in exporters):
+                    break
+                del self._recent[id_]
+                self._bytes -= size
 
     def forget(self, before: int) -> None:
-        """Drop from memory what every sender has read."""
+        """Drop from memory what the journal has dropped, so that it is not sent after all."""
         with self._lock:
             while self._recent and next(iter(self._recent)) < before:
                 id_, (_, _, size) = self._recent.popitem(last=False)

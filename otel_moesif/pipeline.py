@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import polars as pl
 
-from otel_moesif.component import HoldingProcessor, Processor, Signal
+from otel_moesif.component import Held, HoldingProcessor, Processor, Signal
+from otel_moesif.deferred import DeferredMeter
+from otel_moesif.errors import describe
 from otel_moesif.events import Events
-from otel_moesif.journal import DeadLetter, RawRequest
+from otel_moesif.held import to_ipc
+from otel_moesif.journal.rows import DeadLetter, RawRequest
+from otel_moesif.logs import SCHEMA as LOG_SCHEMA
+from otel_moesif.logs import Logs
 from otel_moesif.otlp.decode import decode_logs, decode_spans
+from otel_moesif.spans import SCHEMA as SPAN_SCHEMA
+from otel_moesif.spans import Spans
 from otel_moesif.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
+
+# polars' own failures are no `Exception`, nor is the `exit()` of a plugin; but no reason to stop either.
+FAILURES = (Exception, pl.exceptions.PanicException, SystemExit)
+# When what waits is given to a processor again that fails without any request.
+_AGAIN_NS = 1_000_000_000
+# Kinds of failure are logged once each, and no more than this many; the counter knows all.
+_KNOWN_FAILURES = 100
 
 _DECODE: Mapping[Signal, Callable[[Sequence[bytes]], Any]] = {
     Signal.TRACES: decode_spans,
@@ -24,11 +38,11 @@ _DECODE: Mapping[Signal, Callable[[Sequence[bytes]], Any]] = {
 }
 
 
-class Held(NamedTuple):
-    """Rows that one processor keeps back, and where they are stored."""
-
-    slot: str
-    rows: pl.DataFrame
+# What stands for a batch when nothing came, and only something that waits is due.
+_EMPTY: Mapping[Signal, Any] = {
+    Signal.TRACES: Spans(SPAN_SCHEMA.to_frame(), {}, (), 0),
+    Signal.LOGS: Logs(LOG_SCHEMA.to_frame(), {}, (), 0),
+}
 
 
 @dataclass
@@ -38,11 +52,13 @@ class Outcome:
     Attributes:
         events: In order; one item per part of a bisected batch.
         held: By slot, what waits now.
+        due: When the first of it has waited long enough, nanoseconds of the monotonic clock.
         dead_letters: Requests that made a processor fail.
     """
 
     events: list[Events] = field(default_factory=list)
     held: dict[str, pl.DataFrame] = field(default_factory=dict)
+    due: int | None = None
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
@@ -56,6 +72,7 @@ class Pipeline:
         processors: Ids and processors, in order.
         exporters: Ids of the exporters that get its events.
         telemetry: Counts rows in and out.
+        meter: That of its processors; None: they count for themselves.
     """
 
     def __init__(
@@ -66,58 +83,106 @@ class Pipeline:
         processors: Sequence[tuple[str, Processor]],
         exporters: tuple[str, ...],
         telemetry: Telemetry,
+        meter: DeferredMeter | None = None,
     ) -> None:
         self.id = id
         self.signal = signal
         self.receivers = receivers
         self.exporters = exporters
         self._telemetry = telemetry
-        # A processor may stand twice in a pipeline; its place makes the slot of what it holds unique.
-        self._processors = [(f"{id}:{place}:{name}", name, p) for place, (name, p) in enumerate(processors)]
+        self._meter = meter or DeferredMeter(telemetry.meter)
+        self._processors = processors
+        # A slot is "pipeline,processor,name": no id has a comma, and a processor stands in a pipeline once.
+        self._slots = {name: f"{id},{name}," for name, _ in processors}
         self._known_failures: set[tuple[str, str]] = set()
 
-    @property
-    def slots(self) -> list[str]:
-        """Under which names its processors keep rows."""
-        return [slot for slot, _, processor in self._processors if isinstance(processor, HoldingProcessor)]
+    def takes(self, raw: RawRequest) -> bool:
+        """Whether a request goes through this pipeline."""
+        return raw.signal is self.signal and raw.receiver in self.receivers
 
-    def run(self, requests: Sequence[RawRequest], held: Mapping[str, pl.DataFrame]) -> Outcome:
+    def owns(self, slot: str) -> bool:
+        """Whether rows kept under this name are this pipeline's."""
+        return slot.startswith(f"{self.id},")
+
+    def knows(self, slot: str) -> bool:
+        """Whether they are one of its processors' that can take them back."""
+        return any(
+            slot.startswith(self._slots[name])
+            for name, processor in self._processors
+            if isinstance(processor, HoldingProcessor)
+        )
+
+    def run(
+        self,
+        requests: Sequence[RawRequest],
+        held: Mapping[str, pl.DataFrame],
+        now: int,
+        *,
+        ending: bool = False,
+    ) -> Outcome:
         """Convert a batch.
 
         A batch that makes a processor fail is bisected: the guilty request goes to the dead letters, raw,
-        and its neighbours go on.
+        and its neighbours go on. So does, at once, a request that the disk has damaged.
 
         Args:
-            requests: Raw requests of this pipeline's signal.
+            requests: Raw requests of this pipeline's signal; may be empty.
             held: By slot, what its processors kept back.
+            now: Nanoseconds of the monotonic clock.
+            ending: Nothing comes any more: what waits has to leave.
         """
-        try:
-            events, still = self._process([raw.body for raw in requests], held)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not stop the others
-            if len(requests) == 1:
-                return Outcome(held=dict(held), dead_letters=[self._dead_letter(requests[0], error)])
-            middle = len(requests) // 2
-            first = self.run(requests[:middle], held)
-            second = self.run(requests[middle:], first.held)
-            return Outcome(
-                first.events + second.events, second.held, first.dead_letters + second.dead_letters
+        damaged = [self._dead_letter(raw, "damaged in the journal") for raw in requests if raw.damaged]
+        if damaged:
+            logger.error(
+                "%s: %d requests are damaged in the journal: to the dead letters", self.id, len(damaged)
             )
-        return Outcome([events] if len(events) else [], still)
+        outcome = self._run([raw for raw in requests if not raw.damaged], Held(held, now, ending))
+        outcome.dead_letters += damaged
+        return outcome
 
-    def _process(
-        self, bodies: list[bytes], held: Mapping[str, pl.DataFrame]
-    ) -> tuple[Events, dict[str, pl.DataFrame]]:
-        batch = _DECODE[self.signal](bodies)
-        still = dict(held)
-        counted = []
-        for slot, name, processor in self._processors:
+    def _run(self, requests: Sequence[RawRequest], held: Held) -> Outcome:
+        try:
+            return self._process([raw.body for raw in requests], held)
+        except FAILURES as error:  # whatever a plugin raises must not stop the others
+            if len(requests) <= 1:
+                return self._blame(requests, held, error)
+        middle = len(requests) // 2
+        first = self._run(requests[:middle], replace(held, ending=False))
+        second = self._run(requests[middle:], replace(held, rows=first.held))
+        letters = first.dead_letters + second.dead_letters
+        return Outcome(first.events + second.events, second.held, second.due, letters)
+
+    def _blame(self, requests: Sequence[RawRequest], held: Held, error: BaseException) -> Outcome:
+        """Find out whether the request is guilty, or what waited; that goes to the dead letters."""
+        reason = describe(error)[:500]
+        self._say(error, reason)
+        if held.rows:
+            with suppress(*FAILURES):
+                outcome = self._process([raw.body for raw in requests], replace(held, rows={}))
+                outcome.dead_letters += [
+                    DeadLetter(slot, "held", reason, to_ipc(rows), count=rows.height)
+                    for slot, rows in held.rows.items()
+                ]
+                return outcome
+        letters = [self._dead_letter(raw, reason) for raw in requests]
+        # called again for what waits: at once, without the guilty one
+        due = held.now if requests else held.now + _AGAIN_NS
+        return Outcome([], dict(held.rows), due if held.rows else None, letters)
+
+    def _process(self, bodies: list[bytes], held: Held) -> Outcome:
+        batch = _DECODE[self.signal](bodies) if bodies else _EMPTY[self.signal]
+        outcome = Outcome()
+        counted, dues = [], []
+        self._meter.forget()
+        for name, processor in self._processors:
             before = len(batch)
             if isinstance(processor, HoldingProcessor):
-                processed = processor.process_held(batch, held.get(slot))
+                slot = self._slots[name]
+                mine = {x.removeprefix(slot): rows for x, rows in held.rows.items() if x.startswith(slot)}
+                processed = processor.process_held(batch, replace(held, rows=mine))
                 batch = processed.batch
-                still.pop(slot, None)
-                if processed.held is not None and processed.held.height:
-                    still[slot] = processed.held
+                outcome.held |= {f"{slot}{x}": rows for x, rows in processed.held.items()}
+                dues += [processed.due] if processed.due is not None else []
             else:
                 batch = processor.process(batch)
             counted.append((name, before, len(batch)))
@@ -125,27 +190,18 @@ class Pipeline:
             attributes = {"pipeline": self.id, "processor": name}
             self._telemetry.incoming.add(before, attributes)
             self._telemetry.outgoing.add(after, attributes)
-        return batch, still
+        self._meter.commit()
+        outcome.events = [batch] if len(batch) else []
+        outcome.due = min(dues, default=None)
+        return outcome
 
-    def _dead_letter(self, raw: RawRequest, error: Exception) -> DeadLetter:
-        reason = f"{type(error).__name__}: {error}"[:500]
-        kind = (type(error).__name__, str(error)[:100])
-        if kind not in self._known_failures:
+    def _say(self, error: BaseException, reason: str) -> None:
+        kind = (type(error).__name__, reason[:100])
+        if kind not in self._known_failures and len(self._known_failures) < _KNOWN_FAILURES:
             self._known_failures.add(kind)
-            logger.error(
-                "%s: a request cannot be converted and goes to the dead letters: %s", self.id, reason
-            )
-        self._telemetry.dead_requests.add(1, {"pipeline": self.id, "error": type(error).__name__})
-        return DeadLetter(self.id, raw.signal.value, reason, raw.body)
+            logger.error("%s: cannot convert, what is guilty goes to the dead letters: %s", self.id, reason)
 
-
-def to_ipc(frame: pl.DataFrame) -> bytes:
-    """Held rows for the journal: Arrow IPC, LZ4."""
-    buffer = io.BytesIO()
-    frame.write_ipc(buffer, compression="lz4")
-    return buffer.getvalue()
-
-
-def from_ipc(data: bytes) -> pl.DataFrame:
-    """The reverse of `to_ipc`."""
-    return pl.read_ipc(io.BytesIO(data))
+    def _dead_letter(self, raw: RawRequest, reason: str) -> DeadLetter:
+        error = "damaged" if raw.damaged else reason.partition(":")[0]
+        self._telemetry.dead_requests.add(1, {"pipeline": self.id, "error": error})
+        return DeadLetter(self.id, raw.signal.value, reason, raw.body, receiver=raw.receiver)

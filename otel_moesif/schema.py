@@ -109,7 +109,7 @@ FIELDS: tuple[Field, ...] = (
         "Status that the backend answered; -1 when it was not reached",
         default=-1,
     ),
-    _text("userAgent", "Who called, as the User-Agent header says", fault=False),
+    _text("userAgent", "Who called: the family of the browser or client", fault=False),
     _text("userIp", "IP address of the caller", fault=False),
     _text("userName", "Who called, as the gateway knows it", fault=False),
     # properties
@@ -119,6 +119,13 @@ FIELDS: tuple[Field, ...] = (
     _text("subType", "Sub type of the API", default="DEFAULT", **_PROPERTIES),
     Field("isEgress", pl.Boolean, "Whether the call left the organisation", default=False, **_PROPERTIES),
     Field("responseSize", pl.Int64, "Size of the answer's body", unit="bytes", default=0, **_PROPERTIES),
+    Field(
+        "errorCodeInferred",
+        pl.Boolean,
+        "Whether errorCode is not the gateway's own, but the one that WSO2 has for such a fault",
+        response=False,
+        **_PROPERTIES,
+    ),
     Field("requestSize", pl.Int64, "Size of the request's body, where known", unit="bytes", **_PROPERTIES),
     # what a backend needs besides
     _backend(
@@ -135,6 +142,7 @@ FIELDS: tuple[Field, ...] = (
     _backend("requestBodyEncoding", pl.String, "json or base64"),
     _backend("responseBody", pl.String, "Captured response body"),
     _backend("responseBodyEncoding", pl.String, "json or base64"),
+    _backend("userAgentHeader", pl.String, "The User-Agent header as it came"),
     _backend("companyId", pl.String, "Company or organisation of the caller"),
     _backend("sessionToken", pl.String, "Session or key of the caller"),
     _backend("weight", pl.Int32, "How many calls this event stands for", default=1),

@@ -12,49 +12,58 @@ import inspect
 import logging
 import random
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import polars as pl
+
+from otel_moesif.backlog import Backlog, Batch
+from otel_moesif.circuit import RETRYABLE, Circuit
 from otel_moesif.component import Exporter
-from otel_moesif.errors import PermanentError, RetryableError
+from otel_moesif.errors import OtelMoesifError, PausedError, PermanentError, RetryableError, describe
 from otel_moesif.event_log import EventLog
 from otel_moesif.events import Events
-from otel_moesif.journal import DeadLetter, Journal, Position
+from otel_moesif.health import Health, Status
+from otel_moesif.journal.journal import Journal
+from otel_moesif.journal.rows import DeadLetter, Position
+from otel_moesif.own_thread import in_own_thread
+from otel_moesif.pipeline import FAILURES
 from otel_moesif.settings import ExporterConfig
 from otel_moesif.telemetry import Telemetry
+from otel_moesif.trouble import Trouble
 
 logger = logging.getLogger(__name__)
 
-# A batch of calls with captured bodies is cut at this size in memory, far below Moesif's 50 MB (apidocs
-# _errors.md): 1,000 calls with 450 KB bodies must not come together.
-_BATCH_BYTES = 8 << 20
 _JOURNAL_RETRY_SECONDS = 1.0
 # Reasons for a dead letter are logged once each, and no more than this many; the counter knows all.
 _KNOWN_REFUSALS = 20
+# Batches that may be done while an older one is not. Beyond, a batch that the backend never takes would make
+# a restart repeat ever more.
+_WINDOW = 256
 
 
-@dataclass(eq=False)
-class _Batch:
-    """Events in flight.
+@dataclass
+class _Attempts:
+    """How it stands with one batch, or one half of it.
 
     Attributes:
-        events: What is sent.
-        end: Where the cursor may stand once this batch and all before it are done.
-        dead_letters: What was given up.
+        events: What is to be sent.
+        began: When it was tried first, seconds of the monotonic clock.
+        count: How often it was tried.
     """
 
     events: Events
-    end: Position
-    done: bool = False
-    dead_letters: list[DeadLetter] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    count: int = 0
 
 
 class Sender:
     """Delivers the event log to one exporter.
 
     Args:
-        name: The exporter's id.
+        name: The exporter's id, or that of one of its lanes.
         exporter: Where to.
         settings: Its queue, batch and retry options.
         log: Where from.
@@ -75,19 +84,19 @@ class Sender:
     ) -> None:
         self.name = name
         self._exporter = exporter
-        self._queue = settings.sending_queue
-        self._retry = settings.retry_on_failure
+        self._settings = settings
         self._log = log
         self._journal = journal
         self._telemetry = telemetry
-        self._jitter = jitter
         self._attributes = {"exporter": name}
         self._cursor = Position()
-        self._read = Position()
-        self._buffer: deque[tuple[Events, Position]] = deque()
-        self._in_flight: deque[_Batch] = deque()
+        self._in_flight: deque[Batch] = deque()
+        self._window = asyncio.Semaphore(_WINDOW)
+        self._committing = asyncio.Lock()
         self._stopping = asyncio.Event()
-        self._failing = False
+        self._circuit = Circuit(settings.retry_on_failure, self._stopping, jitter)
+        self.health = Health()
+        self._trouble = Trouble(logger, f"{name}: delivering again")
         self._known_refusals: set[str] = set()
 
     @property
@@ -101,181 +110,184 @@ class Sender:
         Args:
             cursor: Where to begin.
         """
-        self._cursor = self._read = cursor
-        waker = self._log.waker()
-        consumers = asyncio.Semaphore(self._queue.num_consumers)
+        self._cursor = cursor
+        self._log.passed(self.name, cursor.chunk)
+        queue = self._settings.sending_queue
+        backlog = Backlog(self.name, queue.batch, self._log, cursor, self._stopping)
+        consumers = asyncio.Semaphore(queue.num_consumers)
         async with asyncio.TaskGroup() as tasks:
-            while (batch := await self._next(waker)) is not None:
+            while (batch := await backlog.next()) is not None:
                 await consumers.acquire()
-                if self._stopping.is_set() and self._failing:
-                    break  # a backend that is down at the end: what is left stays for the next start
+                await self._window.acquire()
+                # At the end a backend that is down, or a batch that it does not take, is not waited for.
+                if self._stopping.is_set() and (self._circuit.is_open or len(self._in_flight) >= _WINDOW):
+                    break
                 self._in_flight.append(batch)
                 tasks.create_task(self._consume(batch, consumers))
 
     def stop(self) -> None:
         """Deliver what is there without further waiting; a backend that fails now is not waited for."""
         self._stopping.set()
+        self._window.release()  # so that nobody waits for an older batch
 
-    # -- reading --------------------------------------------------------------------------------------
-
-    async def _next(self, waker: asyncio.Event) -> _Batch | None:
-        """The next batch: full, or as old as ``flush_timeout`` allows; None at the end."""
-        loop = asyncio.get_running_loop()
-        settings = self._queue.batch
-        deadline: float | None = None
-        while self._buffered() < settings.min_size:
-            waker.clear()
-            more = await self._fill()
-            if self._buffer and deadline is None:  # also for what the last batch had no room for
-                deadline = loop.time() + settings.flush_timeout.total_seconds()
-            if more:
-                continue
-            if self._stopping.is_set():
-                break
-            left = None if deadline is None else deadline - loop.time()
-            if left is not None and left <= 0:
-                break
-            await self._wait(waker, left)
-        return self._cut(settings.max_size) if self._buffer else None
-
-    async def _wait(self, waker: asyncio.Event, seconds: float | None) -> None:
-        """Until something was published, it is time to stop, or so many seconds have passed."""
-        waiters = [asyncio.ensure_future(event.wait()) for event in (waker, self._stopping)]
+    async def _consume(self, batch: Batch, consumers: asyncio.Semaphore) -> None:
         try:
-            await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
-
-    async def _fill(self) -> bool:
-        """Read one more stored batch; False when there is none."""
-        known, chunk = self._log.recent(self.name, self._read.chunk)
-        if not known:
-            chunk = await asyncio.to_thread(self._log.stored, self.name, self._read.chunk)
-        if chunk is None:
-            return False
-        skip = self._read.row if chunk.id == self._read.chunk else 0
-        self._read = Position(chunk.id + 1, 0)
-        events = chunk.events.slice(skip) if skip else chunk.events
-        for start, length in _pieces(events, self._queue.batch.max_size):
-            last = start + length == len(events)
-            end = self._read if last else Position(chunk.id, skip + start + length)
-            self._buffer.append((events.slice(start, length), end))
-        return True
-
-    def _buffered(self) -> int:
-        return sum(len(events) for events, _ in self._buffer)
-
-    def _cut(self, max_size: int) -> _Batch:
-        parts: list[Events] = []
-        size = weight = 0
-        while self._buffer:
-            events, end = self._buffer[0]
-            heavy = int(events.frame.estimated_size())
-            if parts and (size + len(events) > max_size or weight + heavy > _BATCH_BYTES):
-                break
-            self._buffer.popleft()
-            parts.append(events)
-            size, weight, position = size + len(events), weight + heavy, end
-        return _Batch(parts[0] if len(parts) == 1 else Events.concat(parts), position)
-
-    # -- sending --------------------------------------------------------------------------------------
-
-    async def _consume(self, batch: _Batch, consumers: asyncio.Semaphore) -> None:
-        try:
-            batch.done = await self._deliver(batch, batch.events)
-            await self._commit()
+            batch.done = not len(batch.events) or await self._deliver(batch, _Attempts(batch.events))
+            if batch.done:
+                self._count_unreadable(batch)
+                batch.events = (
+                    Events.none()
+                )  # what is done may have to wait for older ones, but not in memory
+                await self._commit()
         finally:
             consumers.release()
 
-    async def _deliver(self, batch: _Batch, events: Events) -> bool:
+    async def _deliver(self, batch: Batch, attempts: _Attempts) -> bool:
         """Send until the backend has the events or will never have them.
 
         Returns:
             False if the sender was stopped before.
         """
-        attempt = 0
+        events = attempts.events
         while True:
-            attempt += 1
+            attempts.count += 1
             try:
-                await self._export(events)
-            except (RetryableError, OSError, TimeoutError) as error:
+                sent = await self._circuit.call(lambda: self._export(events))
+            except RETRYABLE as error:
                 self._telemetry.send_failed.add(len(events), self._attributes)
-                if self._stopping.is_set():
-                    self._failing = True
+                if self._stopping.is_set():  # first: perhaps it was not even tried
                     return False
-                await self._back_off(error, attempt)
-            except Exception as error:  # noqa: BLE001 - whatever a plugin raises: one batch, not the sender
+                if self._is_too_old(attempts):
+                    self._bury(batch, attempts, error, "gave up")
+                    return True
+                self._fails(error)
+                await self._circuit.wait_on_its_own(attempts.count)
+            except FAILURES as error:  # whatever a plugin raises: one batch, not the sender
+                if isinstance(error, PermanentError) and len(error.rows):
+                    return await self._without(batch, attempts, error)
                 self._telemetry.send_failed.add(len(events), self._attributes)
-                return await self._give_up(batch, events, error, attempt)
+                return await self._bisect(batch, attempts, error)
             else:
-                if self._failing:
-                    logger.info("%s: delivering again", self.name)
-                self._failing = False
-                self._telemetry.sent.add(len(events), self._attributes)
+                self._works()
+                self._telemetry.sent.add(len(events) if sent is None else sent, self._attributes)
                 return True
 
-    async def _export(self, events: Events) -> None:
+    async def _export(self, events: Events) -> int | None:
         export = self._exporter.export
-        if inspect.iscoroutinefunction(export):
-            await export(events)
-        else:
-            await asyncio.to_thread(export, events)
+        plain = not inspect.iscoroutinefunction(export)
+        sent = await in_own_thread(export, events) if plain else export(events)
+        if not inspect.isawaitable(sent):
+            return sent
+        seconds = self._settings.timeout.total_seconds()
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await sent
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise RetryableError(f"no answer within {seconds:g} s") from None
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            raise RetryableError("the exporter has cancelled its own work") from None
 
-    async def _give_up(self, batch: _Batch, events: Events, error: Exception, attempt: int) -> bool:
-        """Bisect to the guilty events, which become dead letters; the rest goes on."""
-        if len(events) > 1:
-            middle = len(events) // 2
-            return await self._deliver(batch, events.slice(0, middle)) and await self._deliver(
-                batch, events.slice(middle)
-            )
-        reason = str(error) if isinstance(error, PermanentError) else f"{type(error).__name__}: {error}"
+    def _is_too_old(self, attempts: _Attempts) -> bool:
+        """Whether the user wants to give up by now; by default never."""
+        retry = self._settings.retry_on_failure
+        longest = retry.max_elapsed_time.total_seconds()
+        return not retry.enabled or bool(longest and time.monotonic() - attempts.began >= longest)
+
+    def _fails(self, error: Exception) -> None:
+        """Say what is wrong; what only somebody can mend is an error."""
+        reason = str(error) if isinstance(error, OtelMoesifError) else describe(error)
+        status = Status.PAUSED if isinstance(error, PausedError) else Status.FAILING
+        self.health = Health(status, reason)
+        if status is Status.PAUSED:
+            self._trouble.fails(status, "%s: paused, everything is kept and waits: %s", self.name, reason)
+        else:
+            text = "%s: cannot deliver, will try until it works: %s"
+            self._trouble.fails(status, text, self.name, reason, level=logging.WARNING)
+
+    def _works(self) -> None:
+        self.health = Health()
+        self._trouble.works()
+
+    # -- giving up ------------------------------------------------------------------------------------
+
+    async def _without(self, batch: Batch, attempts: _Attempts, error: PermanentError) -> bool:
+        """Bury the events that the exporter has named, and deliver the others."""
+        frame = attempts.events.frame
+        guilty = pl.Series(sorted({row for row in error.rows if 0 <= row < frame.height}), dtype=pl.UInt32)
+        if guilty.is_empty():
+            return await self._bisect(batch, attempts, error)
+        self._telemetry.send_failed.add(len(guilty), self._attributes)
+        self._bury(batch, replace(attempts, events=Events(frame[guilty])), error, "refused")
+        rest = frame.filter(~pl.int_range(frame.height, eager=True).is_in(guilty.to_list()))
+        return not rest.height or await self._deliver(batch, replace(attempts, events=Events(rest)))
+
+    async def _bisect(self, batch: Batch, attempts: _Attempts, error: BaseException) -> bool:
+        """Find the guilty events, which become dead letters; the rest goes on."""
+        events = attempts.events
+        if len(events) == 1:
+            self._bury(batch, attempts, error, "refused")
+            return True
+        middle = len(events) // 2
+        return await self._deliver(batch, _Attempts(events.slice(0, middle))) and await self._deliver(
+            batch, _Attempts(events.slice(middle))
+        )
+
+    def _bury(self, batch: Batch, attempts: _Attempts, error: BaseException, why: str) -> None:
+        """Make a dead letter of events."""
+        reason = str(error) if isinstance(error, PermanentError) else describe(error)
+        if why != "refused":
+            seconds = time.monotonic() - attempts.began
+            reason = f"{why} after {attempts.count} attempts in {seconds:.0f} s: {reason}"
         kind = reason[:80]
         if kind not in self._known_refusals and len(self._known_refusals) < _KNOWN_REFUSALS:
             self._known_refusals.add(kind)
             logger.error("%s: an event goes to the dead letters: %s", self.name, reason[:300])
-        self._telemetry.dead_events.add(1, self._attributes)
-        batch.dead_letters.append(DeadLetter(self.name, "events", reason[:2000], events.to_ipc(), attempt))
-        return True
-
-    async def _back_off(self, error: Exception, attempt: int) -> None:
-        """Wait: full jitter below a growing bound, but never less than the backend asked for."""
-        retry = self._retry
-        bound = min(
-            retry.max_interval.total_seconds(),
-            retry.initial_interval.total_seconds() * retry.multiplier ** min(attempt - 1, 64),
+        count = len(attempts.events)
+        self._telemetry.dead_events.add(count, {**self._attributes, "reason": why})
+        response = error.response if isinstance(error, PermanentError) else ""
+        batch.dead_letters.append(
+            DeadLetter(
+                self.name,
+                "events",
+                reason[:2000],
+                attempts.events.to_ipc(),
+                attempts.count,
+                count,
+                response=response[:2000],
+            )
         )
-        wait = self._jitter() * bound
-        if isinstance(error, RetryableError) and error.retry_after is not None:
-            wait = max(wait, error.retry_after)
-        if not self._failing:
-            logger.warning("%s: cannot deliver, will try until it works: %s", self.name, error)
-        self._failing = True
-        try:
-            await asyncio.wait_for(self._stopping.wait(), wait)
-        except TimeoutError:
-            return
+
+    def _count_unreadable(self, batch: Batch) -> None:
+        for letter in batch.dead_letters:
+            if not letter.attempts:
+                logger.error("%s: %d events are %s", self.name, letter.count, letter.reason)
+                self._telemetry.dead_events.add(letter.count, {**self._attributes, "reason": "damaged"})
+
+    # -- cursor ---------------------------------------------------------------------------------------
 
     async def _commit(self) -> None:
         """Move the cursor over everything that is done in order."""
-        letters: list[DeadLetter] = []
-        end = None
-        while self._in_flight and self._in_flight[0].done:
-            batch = self._in_flight.popleft()
-            letters += batch.dead_letters
-            end = batch.end
-        while end is not None and end > self._cursor:
-            try:
-                await asyncio.to_thread(self._journal.advance, self.name, end, letters)
-                self._cursor = end
-            except sqlite3.Error as error:
-                logger.error("%s: cannot store how far it is: %s; trying again", self.name, error)  # noqa: TRY400 - the disk's state, not a bug
-                await asyncio.sleep(_JOURNAL_RETRY_SECONDS)
-
-
-def _pieces(events: Events, max_size: int) -> list[tuple[int, int]]:
-    """Cut a stored batch into (start, length) below the bounds of rows and bytes."""
-    rows = len(events)
-    per_row = max(1, int(events.frame.estimated_size()) // max(rows, 1))
-    length = max(1, min(max_size, _BATCH_BYTES // per_row))
-    return [(start, min(length, rows - start)) for start in range(0, rows, length)]
+        async with self._committing:
+            letters: list[DeadLetter] = []
+            end = None
+            while self._in_flight and self._in_flight[0].done:
+                batch = self._in_flight.popleft()
+                self._window.release()
+                letters += batch.dead_letters
+                end = batch.end
+            said = False
+            while end is not None and end > self._cursor:
+                try:
+                    await in_own_thread(self._journal.advance, self.name, end, letters)
+                    self._cursor = end
+                    self._log.passed(self.name, end.chunk)
+                except sqlite3.Error as error:
+                    if not said:
+                        logger.error("%s: cannot store how far it is: %s; trying again", self.name, error)  # noqa: TRY400 - the disk's state, not a bug
+                    said = True
+                    await asyncio.sleep(_JOURNAL_RETRY_SECONDS)

@@ -9,10 +9,16 @@ from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 
 from otel_moesif.config.build import Config
 from otel_moesif.converter import Converter
+from otel_moesif.errors import describe
 from otel_moesif.event_log import EventLog
 from otel_moesif.graph import build
+from otel_moesif.health import Health, Status
+from otel_moesif.housekeeping import Housekeeping
 from otel_moesif.intake import Intake
-from otel_moesif.journal import Journal, Position
+from otel_moesif.journal.journal import Journal
+from otel_moesif.journal.rows import Position
+from otel_moesif.lanes import Lanes
+from otel_moesif.own_thread import in_own_thread
 from otel_moesif.plugins import Registry
 from otel_moesif.sender import Sender
 from otel_moesif.telemetry import Telemetry
@@ -41,10 +47,13 @@ class Service:
     def __init__(self, config: Config, registry: Registry) -> None:
         self._settings = config.service
         self.telemetry = Telemetry(self._settings.telemetry.metrics, self._settings.telemetry.resource)
-        self.graph = build(config, registry, self.telemetry)
+        directory = self._settings.journal.directory / "components"
+        self.graph = build(config, registry, self.telemetry, directory)
+        self._lanes = Lanes()
         self._journal: Journal | None = None
         self._intake: Intake | None = None
         self._converter: Converter | None = None
+        self._housekeeping: Housekeeping | None = None
         self._senders: list[Sender] = []
         self._deliveries: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[BaseException] | None = None
@@ -61,7 +70,7 @@ class Service:
             for extension in self.graph.extensions.values():
                 await extension.start()
             if self.graph.pipelines:
-                await self._start_pipelines(Journal(self._settings.journal.directory))
+                await self._start_pipelines(await in_own_thread(Journal, self._settings.journal))
         except BaseException:
             await self.shutdown()
             raise
@@ -69,16 +78,26 @@ class Service:
 
     async def _start_pipelines(self, journal: Journal) -> None:
         self._journal = journal
+        self._lanes = Lanes(self.graph.exporters)
         log = EventLog(journal)
         log.start()
-        cursors = journal.register(self.graph.exporters)
-        _say_what_waits(journal.backlog(), self.graph.exporters)
+        cursors = journal.register(self._lanes.owners)
+        _say_what_waits(journal.backlog(), self._lanes.owners)
         await self._start_exporters(journal, log, cursors)
-        self._converter = Converter(journal, self.graph.pipelines, log)
+        self._converter = Converter(
+            journal, self.graph.pipelines, log, self._settings.deduplicate, self.telemetry, self._lanes
+        )
         self._intake = Intake(
-            journal, self.telemetry, self._settings.intake.max_bytes, self._converter.stored
+            journal,
+            self.telemetry,
+            self._settings.intake.max_bytes,
+            self._converter.stored,
+            log.forget,
+            self._settings.intake.limits,
         )
         self._observe(journal)
+        self._housekeeping = Housekeeping(journal, self._settings.journal)
+        self._housekeeping.start()
         self._converter.start()
         self._intake.start()
         for name, receiver in self.graph.receivers.items():
@@ -87,11 +106,13 @@ class Service:
     async def _start_exporters(
         self, journal: Journal, log: EventLog, cursors: Mapping[str, Position]
     ) -> None:
-        for name, exporter in self.graph.exporters.items():
+        for exporter in self.graph.exporters.values():
             await exporter.start()
-            sender = Sender(name, exporter, self.graph.delivery[name], log, journal, self.telemetry)
+        for lane, name in self._lanes.owners.items():
+            exporter, settings = self.graph.exporters[name], self.graph.delivery[name]
+            sender = Sender(lane, exporter, settings, log, journal, self.telemetry)
             self._senders.append(sender)
-            self._deliveries.append(self._watched(sender.run(cursors[name]), f"sender-{name}"))
+            self._deliveries.append(self._watched(sender.run(cursors[lane]), f"sender-{lane}"))
 
     async def shutdown(self) -> None:
         """Stop in the order of the data, within ``service.shutdown_timeout``; what is left stays stored."""
@@ -100,17 +121,28 @@ class Service:
         if self._intake:
             await self._intake.shutdown()
         if self._converter:
-            await asyncio.to_thread(self._converter.shutdown, _left(end) * _CONVERT_SHARE)
+            await in_own_thread(self._converter.shutdown, _left(end) * _CONVERT_SHARE)
         await self._stop_senders(end)
         await _bounded((x.shutdown() for x in self.graph.exporters.values()), end + _CLOSE_SECONDS)
         await _bounded((x.shutdown() for x in self.graph.extensions.values()), end + _CLOSE_SECONDS)
         if self._journal:
-            waiting = {name: count for name, count in self._journal.backlog().items() if count}
-            for name, count in waiting.items():
-                logger.warning("%s: %d events are left in the journal for the next start", name, count)
+            self._say_what_is_left(self._journal)
+        if self._housekeeping:
+            self._housekeeping.shutdown()
+        await in_own_thread(self.telemetry.shutdown)  # its last push still asks the journal
+        if self._journal:
             self._journal.close()
             self._journal = None
-        await asyncio.to_thread(self.telemetry.shutdown)
+
+    def _say_what_is_left(self, journal: Journal) -> None:
+        try:
+            waiting = journal.backlog()
+        except Exception as error:  # noqa: BLE001 - a disk that fails shall not stand in the way of the rest
+            logger.error("journal: cannot read what is left: %s", describe(error))  # noqa: TRY400
+            return
+        for name, count in waiting.items():
+            if count:
+                logger.warning("%s: %d events are left in the journal for the next start", name, count)
 
     async def _stop_senders(self, end: float) -> None:
         for sender in self._senders:
@@ -121,6 +153,11 @@ class Service:
                 task.cancel()
             await asyncio.gather(*self._deliveries, return_exceptions=True)
             self._deliveries = []
+
+    @property
+    def health(self) -> Mapping[str, Health]:
+        """How it stands with the delivery to each exporter, by lane."""
+        return {sender.name: sender.health for sender in self._senders}
 
     async def wait_failed(self) -> BaseException:
         """Return when a part of the collector died that must not: what it died of."""
@@ -149,10 +186,28 @@ class Service:
 
         def waiting() -> dict[tuple[tuple[str, str], ...], float]:
             backlog = journal.backlog()
-            return {(("exporter", name),): float(backlog.get(name, 0)) for name in self.graph.exporters}
+            return {(("exporter", name),): float(backlog.get(name, 0)) for name in self._lanes.owners}
+
+        def health() -> dict[tuple[tuple[str, str], ...], float]:
+            return {
+                (("exporter", sender.name), ("status", status)): float(sender.health.status is status)
+                for sender in self._senders
+                for status in Status
+            }
 
         self.telemetry.gauge("otelcol_exporter_queue_size", "{events}", waiting)
+        self.telemetry.gauge("otelcol_exporter_status", "1", health)
         self.telemetry.gauge("otelcol_journal_size", "By", lambda: {(): float(journal.size())})
+        self.telemetry.counter(
+            "otelcol_journal_salvages",
+            "How often the journal was damaged and made anew from what was readable",
+            lambda: {(): float(journal.database.salvages)},
+        )
+        self.telemetry.counter(
+            "otelcol_journal_unreadable_rows",
+            "Rows that were lost when the journal was damaged",
+            lambda: {(): float(journal.database.unreadable)},
+        )
 
 
 def _left(end: float) -> float:
@@ -170,7 +225,7 @@ async def _bounded(stops: Iterable[Awaitable[None]], end: float) -> None:
         logger.warning("a component did not stop in time")
     for task in done:
         if error := task.exception():
-            logger.warning("a component failed to stop: %s", error)
+            logger.warning("a component failed to stop: %s", describe(error))
 
 
 def _say_what_waits(backlog: Mapping[str, int], exporters: Iterable[str]) -> None:
@@ -180,7 +235,8 @@ def _say_what_waits(backlog: Mapping[str, int], exporters: Iterable[str]) -> Non
         elif count:
             logger.warning(
                 "%s: is no longer in a pipeline, but %d events wait for it in the journal; they stay there "
-                "until it is back",
+                "until it is back (`otel-moesif journal prune --exporter %s` drops them)",
                 name,
                 count,
+                name,
             )

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+
+from otel_moesif.endpoint import parse_endpoint
 
 # Go's time.ParseDuration units, as the Collector accepts them.
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -72,10 +83,30 @@ ByteSize = Annotated[
 ]
 
 
+def _endpoint(text: str) -> str:
+    parse_endpoint(text)
+    return text
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+"""``host:port`` as the user wrote it."""
+
+
 class Settings(BaseModel):
-    """Base of every config model here: unknown keys are mistakes, values do not change after the build."""
+    """Base of every config model here: unknown keys are mistakes, values do not change after the build.
+
+    Attributes:
+        elsewhere: Keys that people know from other collectors, and why they are no options here.
+    """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+# An event of a batch of 100 costs five times as much as one of 2,000; beyond, little is to be won, and of
+# usual events 3,000 are the 5 MB of one request (benchmarks/README.md).
+_BATCH = 2000
 
 
 class BatchSettings(Settings):
@@ -86,8 +117,16 @@ class BatchSettings(Settings):
     """
 
     flush_timeout: Duration = Field(timedelta(seconds=1), description="Send a smaller batch after this long")
-    min_size: int = Field(1000, ge=1, description="Events that are sent without further waiting")
-    max_size: int = Field(1000, ge=1, description="Most events in one batch")
+    min_size: int = Field(_BATCH, ge=1, description="Events that are sent without further waiting")
+    max_size: int = Field(_BATCH, ge=1, description="Most events in one batch")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_small_as_asked_for(cls, given: Any) -> Any:
+        """Who only says ``max_size`` does not want to wait for more than that."""
+        if isinstance(given, dict) and isinstance(most := given.get("max_size"), int):
+            return {"min_size": min(most, _BATCH), **given}
+        return given
 
     @model_validator(mode="after")
     def _ordered(self) -> BatchSettings:
@@ -96,8 +135,20 @@ class BatchSettings(Settings):
         return self
 
 
+_QUEUE_IS_JOURNAL = (
+    "is not an option here: the queue is the journal, on disk and shared by all exporters "
+    "(service::journal::max_size and service::journal::on_full bound it)"
+)
+
+
 class QueueSettings(Settings):
     """The exporter's queue: durable (it is the journal), so it has no length of its own."""
+
+    # opentelemetry-collector exporterhelper/README.md, sending_queue
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("enabled", "queue_size", "sizer", "storage", "block_on_overflow", "wait_for_result"),
+        _QUEUE_IS_JOURNAL,
+    )
 
     num_consumers: int = Field(2, ge=1, le=64, description="Batches in flight at once")
     batch: BatchSettings = Field(BatchSettings(), description="How events are put together")
@@ -106,9 +157,21 @@ class QueueSettings(Settings):
 class RetrySettings(Settings):
     """Backoff between attempts, with full jitter (names of opentelemetry-collector configretry)."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "randomization_factor": "is not an option here: the jitter is full, from nothing to the interval"
+    }
+
+    enabled: bool = Field(
+        default=True, description="false: what fails once goes to the dead letters, whatever the reason"
+    )
     initial_interval: Duration = Field(timedelta(seconds=1), description="Upper bound of the first wait")
     multiplier: float = Field(1.5, ge=1, description="Growth of that bound from one attempt to the next")
     max_interval: Duration = Field(timedelta(seconds=30), description="Where the growth ends")
+    max_elapsed_time: Duration = Field(
+        timedelta(0),
+        ge=timedelta(0),
+        description="After so long a batch goes to the dead letters; 0: never, it is tried until it works",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> RetrySettings:
@@ -120,5 +183,10 @@ class RetrySettings(Settings):
 class ExporterConfig(Settings):
     """Options that every exporter has; an exporter's own model extends this one."""
 
+    timeout: Duration = Field(
+        timedelta(seconds=30),
+        gt=timedelta(0),
+        description="Longest that one export may take (no bound for blocking exporters)",
+    )
     sending_queue: QueueSettings = Field(QueueSettings(), description="How batches leave")
     retry_on_failure: RetrySettings = Field(RetrySettings(), description="Backoff between attempts")

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from typing import TypeAlias
 from wsgiref.simple_server import WSGIServer
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -27,6 +28,9 @@ from otel_moesif.config.model import MetricsSettings
 from otel_moesif.endpoint import parse_endpoint
 from otel_moesif.errors import StartError
 
+Reading: TypeAlias = Callable[[], Mapping[tuple[tuple[str, str], ...], float]]
+# What the last push of metrics may take: a dead endpoint must not hold up the end.
+_LAST_PUSH_MILLISECONDS = 1000
 ITEMS = {Signal.TRACES: "spans", Signal.LOGS: "log_records"}
 
 
@@ -62,6 +66,10 @@ class Telemetry:
         self.rejected = meter.create_counter(
             "otelcol_receiver_rejected_requests", description="Malformed; the client was told so"
         )
+        self.rejected_records = meter.create_counter(
+            "otelcol_receiver_rejected_records",
+            description="Spans and log records that could not be taken; the client was told so",
+        )
         self.incoming = meter.create_counter(
             "otelcol_processor_incoming_items", description="Rows that went into a processor"
         )
@@ -79,14 +87,23 @@ class Telemetry:
         self.dead_events = meter.create_counter(
             "otelcol_exporter_dead_lettered_events", description="Events that the backend will never take"
         )
-        started = time.time()
-        self.gauge("otelcol_process_uptime", "s", lambda: {(): time.time() - started})
+        self.dropped_events = meter.create_counter(
+            "otelcol_exporter_dropped_events",
+            description="Events that left before they were delivered, since the user wants it so",
+        )
+        self.dropped_rows = meter.create_counter(
+            "otelcol_journal_dropped_rows", description="What else made room in a journal that is full"
+        )
+        self.dropped_reports = meter.create_counter(
+            "otelcol_converter_dropped_reports",
+            description="Reports of a call that had made its event already",
+        )
+        started = time.monotonic()
+        self.gauge("otelcol_process_uptime", "s", lambda: {(): time.monotonic() - started})
         self.gauge("otelcol_process_cpu_seconds", "s", lambda: {(): time.process_time()})
         self.gauge("otelcol_process_memory_rss", "By", lambda: {(): _resident_bytes()})
 
-    def gauge(
-        self, name: str, unit: str, read: Callable[[], Mapping[tuple[tuple[str, str], ...], float]]
-    ) -> None:
+    def gauge(self, name: str, unit: str, read: Reading) -> None:
         """Add a gauge that is read when somebody asks.
 
         Args:
@@ -94,11 +111,11 @@ class Telemetry:
             unit: UCUM.
             read: Gives attributes (as pairs) → value.
         """
+        self.meter.create_observable_gauge(name, [_callback(read)], unit=unit)
 
-        def callback(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, dict(attributes)) for attributes, value in read().items()]
-
-        self.meter.create_observable_gauge(name, [callback], unit=unit)
+    def counter(self, name: str, description: str, read: Reading) -> None:
+        """Add a counter that is read when somebody asks; arguments as of `gauge`."""
+        self.meter.create_observable_counter(name, [_callback(read)], description=description)
 
     def start(self) -> None:
         """Open the page for Prometheus.
@@ -125,7 +142,14 @@ class Telemetry:
             self._server = None
         if not self._ended:
             self._ended = True
-            self.provider.shutdown()
+            self.provider.shutdown(_LAST_PUSH_MILLISECONDS)
+
+
+def _callback(read: Reading) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(value, dict(attributes)) for attributes, value in read().items()]
+
+    return callback
 
 
 def _readers(settings: MetricsSettings, registry: CollectorRegistry) -> list[MetricReader]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from otel_moesif.config import Config
-    from otel_moesif.plugins import Registry
+from otel_moesif.cli import dead_letters, journal
+from otel_moesif.cli.check import check
+from otel_moesif.cli.convert import convert
+from otel_moesif.cli.init import init
+from otel_moesif.cli.replay import replay
+from otel_moesif.cli.visit import DEFAULT_CONFIG, Files, Overrides, checked_config
 
 app = typer.Typer(
     help="OTLP from any API gateway in, one analytics event per API call out to Moesif.",
@@ -19,23 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DEFAULT_CONFIG = Path("collector.yaml")
-
-Files = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="Configuration file; several are merged in order. [default: collector.yaml]",
-        show_default=False,
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.KEY=VALUE", help="One setting, applied after all files; repeatable."),
-]
 
 
 def _version(show: bool) -> None:
@@ -59,15 +45,17 @@ def run(config: Files = None, set_: Overrides = None) -> None:
     """Run the collector in the foreground, until SIGTERM or SIGINT."""
     from otel_moesif.cli.serve import serve  # noqa: PLC0415
 
-    raise typer.Exit(serve(*_checked(config, set_)))
+    raise typer.Exit(serve(*checked_config(config, set_)))
 
 
 @app.command()
 def validate(config: Files = None, set_: Overrides = None) -> None:
     """Check the configuration, and show every mistake in it."""
     from otel_moesif.cli.show import summary  # noqa: PLC0415
+    from otel_moesif.graph import try_out  # noqa: PLC0415
 
-    checked, _ = _checked(config, set_)
+    checked, registry = checked_config(config, set_)
+    try_out(checked, registry)
     print(f"{', '.join(checked.raw.sources)}: ok ({summary(checked)})")
 
 
@@ -76,7 +64,7 @@ def print_config(config: Files = None, set_: Overrides = None) -> None:
     """Show the effective configuration: merged, with all defaults, without secrets."""
     from otel_moesif.config.redact import to_yaml  # noqa: PLC0415
 
-    checked, _ = _checked(config, set_)
+    checked, _ = checked_config(config, set_)
     print(to_yaml(checked), end="")
 
 
@@ -129,11 +117,9 @@ def sandbox(
     raise typer.Exit(serve(config, registry))
 
 
-def _checked(paths: list[Path] | None, overrides: list[str] | None) -> tuple[Config, Registry]:
-    from otel_moesif.config import load  # noqa: PLC0415
-    from otel_moesif.config import validate as check  # noqa: PLC0415
-    from otel_moesif.plugins import Registry  # noqa: PLC0415
-
-    raw = load(paths or [DEFAULT_CONFIG], overrides or [])
-    registry = Registry.load()
-    return check(raw, registry), registry
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(journal.app, name="journal")
+app.command()(check)
+app.command()(replay)
+app.command()(convert)
+app.command()(init)

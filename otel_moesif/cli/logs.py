@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 
 from otel_moesif.config.model import LogEncoding, LogLevel, LogsSettings
+from otel_moesif.errors import describe
 
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -28,13 +30,14 @@ def configure(settings: LogsSettings) -> None:
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger(_ROOT).setLevel(level)
     logging.captureWarnings(capture=True)
+    threading.excepthook = _thread_failed
 
 
 class ConsoleFormatter(logging.Formatter):
     """``2026-01-20T03:34:36.451Z info  exporters.moesif  message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        texts = (_component(record), record.getMessage(), *_error(record))
+        texts = (_component(record), _message(record), *_error(record))
         return "  ".join((_time(record), f"{_level(record):<5}", *(" ".join(text.split()) for text in texts)))
 
 
@@ -46,11 +49,11 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": _level(record),
             "component": _component(record),
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         if error := _error(record):
             fields["error"] = error[0]
-            fields["stacktrace"] = "".join(traceback.format_exception(*(record.exc_info or ())))
+            fields["stacktrace"] = _frames(record)
         return json.dumps(fields, ensure_ascii=False)
 
 
@@ -67,11 +70,25 @@ def _component(record: logging.LogRecord) -> str:
     return record.name.removeprefix(f"{_ROOT}.")
 
 
+def _message(record: logging.LogRecord) -> str:
+    """What it says; of asyncio's own the beginning: what follows shows arguments and the errors' texts."""
+    message = record.getMessage()
+    return message.partition("\n")[0].partition("(")[0].rstrip() if record.name == "asyncio" else message
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is not None:
+        name = failed.thread.name if failed.thread else "?"
+        logging.getLogger(_ROOT).error("the thread %s failed", name, exc_info=failed.exc_value)
+
+
+def _frames(record: logging.LogRecord) -> str:
+    """Where it came from, without the exception's own text, see `describe`."""
+    return "".join(traceback.format_tb(record.exc_info[2] if record.exc_info else None))
+
+
 def _error(record: logging.LogRecord) -> list[str]:
     """The exception and the line that raised it, in one line."""
     if not record.exc_info or record.exc_info[1] is None:
         return []
-    error = record.exc_info[1]
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" (in {frames[-1].name}, {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return [f"{type(error).__name__}: {error}{place}"]
+    return [describe(record.exc_info[1])]

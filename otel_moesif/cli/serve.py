@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from otel_moesif.cli import process
 from otel_moesif.cli.exits import FAILED, complain
 from otel_moesif.cli.logs import configure
 from otel_moesif.component import Kind
 from otel_moesif.config import Config, load, validate
+from otel_moesif.errors import describe
 from otel_moesif.plugins import Registry
 
 Result = TypeVar("Result")
@@ -30,6 +32,7 @@ def serve(config: Config, registry: Registry) -> int:
         StartError: It could not start.
     """
     configure(config.service.telemetry.logs)
+    process.prepare()
     return asyncio.run(_serve(config, registry))
 
 
@@ -61,7 +64,7 @@ async def _serve(config: Config, registry: Registry) -> int:
             failure = None if stop.is_set() else await _unless(stopped, service.wait_failed())
             if failure is None:
                 return 0
-            said = " ".join(f"{type(failure).__name__}: {failure}".split())
+            said = " ".join(describe(failure).split())
             complain(f"stopping, because a part of the collector failed: {said}")
             return FAILED
         finally:

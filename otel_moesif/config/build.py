@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from otel_moesif.component import ComponentId, Kind, Signal
@@ -51,6 +51,30 @@ class Config:
     raw: Raw = field(repr=False)  # may hold secrets
 
 
+class Unusable(ConfigError):  # noqa: N818 - what a configuration is
+    """A configuration with mistakes, and what of it could be built none the less.
+
+    Attributes:
+        findings: The mistakes.
+        raw: What it was made from.
+        used: What ``service`` names, in its order.
+        sound: Those of them that are defined without a mistake.
+    """
+
+    def __init__(
+        self,
+        findings: Sequence[Finding],
+        raw: Raw,
+        used: Mapping[Kind, Sequence[ComponentId]],
+        sound: Mapping[Kind, Mapping[ComponentId, Configured]],
+    ) -> None:
+        super().__init__(in_file_order(findings, raw.data))
+        self.findings = findings
+        self.raw = raw
+        self.used = used
+        self.sound = sound
+
+
 def validate(raw: Raw, registry: Registry) -> Config:
     """Check everything, used or not.
 
@@ -59,15 +83,26 @@ def validate(raw: Raw, registry: Registry) -> Config:
         registry: What is installed.
 
     Raises:
-        ConfigError: Every problem there is, in the order of the file.
+        Unusable: Every problem there is, in the order of the file; but what components say only when
+            they are built: `otel_moesif.graph.all_problems` adds that.
     """
     findings = list(raw.findings)
     findings += [Finding((key,), unknown_key(key, _TOP)) for key in raw.data if key not in _TOP]
     sections = {kind: check_section(kind, raw.data.get(kind.value), registry, findings) for kind in Kind}
     service = check_options(ServiceSettings, raw.data.get("service"), ("service",), findings)
-    References(sections, registry, findings).check(plain(raw.data.get("service")))
+    references = References(sections, registry, findings)
+    references.check(plain(raw.data.get("service")))
     if findings or service is None:
-        raise ConfigError(in_file_order(findings, raw.data))
+        wrong = {finding.loc[:2] for finding in findings}
+        sound = {
+            kind: {
+                id_: x
+                for id_, x in section.configured.items()
+                if (kind.value, section.keys[id_]) not in wrong
+            }
+            for kind, section in sections.items()
+        }
+        raise Unusable(findings, raw, references.used, sound)
     pipelines = {
         PipelineId.parse(key): Pipeline(
             PipelineId.parse(key).signal, pipeline.receivers, pipeline.processors, pipeline.exporters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -41,14 +41,14 @@ class Section:
 
     Attributes:
         kind: Which section.
-        ids: All that it defines, also what has mistakes in it.
+        keys: All that it defines, also what has mistakes in it: the id, and how it is written.
         factories: Of those whose type is installed.
         configured: Those without mistakes.
         readable: False if the section is no map, so that nothing is known about what it defines.
     """
 
     kind: Kind
-    ids: list[ComponentId] = field(default_factory=list)
+    keys: dict[ComponentId, str] = field(default_factory=dict)
     factories: dict[ComponentId, Factory] = field(default_factory=dict)
     configured: dict[ComponentId, Configured] = field(default_factory=dict)
     readable: bool = True
@@ -84,9 +84,9 @@ def check_section(kind: Kind, data: Any, registry: Registry, findings: list[Find
         except ConfigError as error:
             findings.append(Finding(loc, error.problems[0].message))
             continue
-        if id_ in section.ids:
+        if id_ in section.keys:
             findings.append(Finding(loc, f"is the same {singular(kind)} as one above"))
-        section.ids.append(id_)
+        section.keys[id_] = key
         if factory := registry.factory(kind, id_.type):
             section.factories[id_] = factory
             settings = check_options(factory.config, options, loc, findings)
@@ -121,6 +121,6 @@ def check_options(model: type[Model], options: Any, loc: Loc, findings: list[Fin
         return None
 
 
-def names(ids: Mapping[ComponentId, object] | list[ComponentId]) -> str:
+def names(ids: Iterable[ComponentId]) -> str:
     """Ids as a list for people."""
     return ", ".join(str(id_) for id_ in ids) or "none"

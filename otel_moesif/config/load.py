@@ -67,7 +67,7 @@ def load(
         try:
             data = merge(data, parse_override(override))
         except ValueError as error:
-            broken.append(Problem(f"--set {override.partition('=')[0]}", str(error)))
+            broken.append(Problem(_name(override), str(error)))
     data, found = substitute(data, environ)
     findings += found
     if broken:
@@ -75,15 +75,23 @@ def load(
     return Raw(data, tuple(findings), tuple(str(path) for path in paths))
 
 
+def _name(override: str) -> str:
+    """What to call a ``--set``; without an equals sign nobody knows where a secret begins."""
+    key, equals, _ = override.partition("=")
+    return f"--set {key}" if equals else "--set"
+
+
 def _read_all(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    texts, unreadable = [], []
+    texts, unreadable, missing = [], [], False
     for path in paths:
         try:
             texts.append((path, path.read_text(encoding="utf-8-sig")))
         except OSError as error:
             unreadable.append(f"{path}: {error.strerror}")
+            missing = missing or isinstance(error, FileNotFoundError)
         except UnicodeDecodeError:
             unreadable.append(f"{path}: not a UTF-8 text")
     if unreadable:
-        raise StartError(f"cannot read the configuration: {'; '.join(unreadable)}")
+        remedy = " (--config FILE names it, `otel-moesif init` writes one)" if missing else ""
+        raise StartError(f"cannot read the configuration: {'; '.join(unreadable)}{remedy}")
     return texts

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
 from otel_moesif.component import ComponentId, Signal
+from otel_moesif.endpoint import parse_endpoint
 from otel_moesif.errors import ConfigError
+from otel_moesif.journal.settings import JournalSettings
+from otel_moesif.otlp.limits import DEFAULT, Limits
 from otel_moesif.settings import ByteSize, Duration, Settings
 
 MIB = 1 << 20
@@ -48,6 +50,12 @@ def _component_id(value: Any) -> ComponentId:
         return ComponentId.parse(value)
     except ConfigError as error:
         raise ValueError(error.problems[0].message) from None
+
+
+def _address(value: str | None) -> str | None:
+    if value:
+        parse_endpoint(value)
+    return value
 
 
 def _lower(value: Any) -> Any:
@@ -108,7 +116,7 @@ class MetricsSettings(Settings):
     level: Annotated[MetricsLevel, BeforeValidator(_lower)] = Field(
         MetricsLevel.NORMAL, description="How much is measured: none, basic, normal or detailed"
     )
-    address: str | None = Field(
+    address: Annotated[str | None, AfterValidator(_address)] = Field(
         "localhost:8888",
         description="Where Prometheus reads the metrics, under /metrics; null or an empty text: nowhere",
     )
@@ -125,20 +133,81 @@ class TelemetrySettings(Settings):
     )
 
 
-class JournalSettings(Settings):
-    """``service::journal``: where calls are safe until every exporter has them."""
+class Prefer(StrEnum):
+    """Which report of a call makes the event."""
 
-    directory: Path = Field(
-        Path("./data"), description="Where the journal lies; a relative path starts at the working directory"
+    SPAN = "span"
+    LOG = "log"
+    OFF = "off"
+
+
+class DeduplicateSettings(Settings):
+    """``service::deduplicate``: one call, one event."""
+
+    prefer: Prefer = Field(
+        Prefer.SPAN,
+        description="Which report makes the event when a call comes as a span and as a log record; "
+        "off: every report makes one, also one that is sent again",
+    )
+    window: Duration = Field(
+        timedelta(minutes=5),
+        gt=timedelta(0),
+        description="How long a call is known, so that it makes no second event",
+    )
+    wait: Duration = Field(
+        timedelta(
+            seconds=6
+        ),  # Envoy keeps spans for 5 s (tracer.cc, tracing.opentelemetry.flush_interval_ms)
+        ge=timedelta(0),
+        description="How long the other report waits for the preferred one, once calls came both ways",
     )
 
 
 class IntakeSettings(Settings):
-    """``service::intake``: how much may wait for the journal."""
+    """``service::intake``: how much may wait for the journal, and what one request may hold."""
 
     max_bytes: ByteSize = Field(
         64 * MIB, ge=1, description="Most bytes that wait to be stored; beyond it, senders are told to retry"
     )
+    max_request_size: ByteSize = Field(
+        DEFAULT.request_bytes,
+        ge=1,
+        description="Most bytes of a request, inflated, whatever a receiver allows; a larger one is refused",
+    )
+    max_records_per_request: int = Field(
+        DEFAULT.parts,
+        ge=1,
+        description="Most spans or log records of one request, with the resources and scopes around them; "
+        "a request with more is refused",
+    )
+    max_attributes_per_record: int = Field(
+        DEFAULT.attributes,
+        ge=1,
+        description="Most attributes of a span, a log record or a resource; a record with more is rejected",
+    )
+    max_attribute_length: ByteSize = Field(
+        DEFAULT.attribute_bytes,
+        ge=1,
+        description="Most bytes of an attribute with its name, or of a log record's body; "
+        "a record with a larger one is rejected",
+    )
+    max_nesting_depth: int = Field(
+        DEFAULT.depth,
+        ge=1,
+        le=DEFAULT.depth,
+        description="Most messages within messages, as protobuf counts them; a record with more is rejected",
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the intake."""
+        return Limits(
+            request_bytes=self.max_request_size,
+            parts=self.max_records_per_request,
+            attributes=self.max_attributes_per_record,
+            attribute_bytes=self.max_attribute_length,
+            depth=self.max_nesting_depth,
+        )
 
 
 class PipelineSettings(Settings):
@@ -161,6 +230,7 @@ class ServiceSettings(Settings):
     )
     journal: JournalSettings = Field(JournalSettings(), description="The store between intake and exporters")
     intake: IntakeSettings = Field(IntakeSettings(), description="The way in")
+    deduplicate: DeduplicateSettings = Field(DeduplicateSettings(), description="One call, one event")
     shutdown_timeout: Duration = Field(
         timedelta(seconds=20), ge=timedelta(0), description="Time that a graceful stop may take"
     )

@@ -28,6 +28,9 @@ class References:
 
     It reads the plain data, not the model, so that a wrong option elsewhere under ``service`` hides nothing;
     what is not of the right shape is left to the model.
+
+    Attributes:
+        used: What ``service`` names, in its order, whether it is defined or not.
     """
 
     def __init__(self, sections: Mapping[Kind, Section], registry: Registry, findings: list[Finding]) -> None:
@@ -35,6 +38,7 @@ class References:
         self._registry = registry
         self._findings = findings
         self._pipelines: set[PipelineId | None] = set()
+        self.used: dict[Kind, list[ComponentId]] = {kind: [] for kind in Kind}
 
     def check(self, service: Any) -> None:
         """Check all references in the ``service`` section."""
@@ -63,7 +67,7 @@ class References:
             items = (pipeline or {}).get(kind.value)
             found[kind] = self._ids(kind, items, (*loc, kind.value))
             if kind in _NEEDED and not plain(items):
-                configured = names(self._sections[kind].ids)
+                configured = names(self._sections[kind].keys)
                 self._find(
                     (*loc, kind.value), f"at least one {singular(kind)} is needed (configured: {configured})"
                 )
@@ -105,8 +109,10 @@ class References:
                 self._find(loc, f'"{id_}" is listed twice')
                 continue
             ids.append(id_)
-            if id_ not in section.ids and section.readable:
-                self._find(loc, f'no {singular(kind)} "{id_}" (configured: {names(section.ids)})')
+            if id_ not in self.used[kind]:
+                self.used[kind].append(id_)
+            if id_ not in section.keys and section.readable:
+                self._find(loc, f'no {singular(kind)} "{id_}" (configured: {names(section.keys)})')
             complete = complete and id_ in section.factories
         return ids if complete else None
 

@@ -19,7 +19,8 @@ from otel_moesif.settings import format_duration
 REDACTED = "[REDACTED]"
 """What stands for a secret (opentelemetry-collector config/configopaque)."""
 
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# To the last @ before the path, as URLs are read: a password may have one.
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
 
 
 def redacted(config: Config) -> dict[str, Any]:

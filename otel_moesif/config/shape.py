@@ -73,11 +73,19 @@ class Shape:
         }
         shaped = {}
         for key, item in value.items():
-            if key not in fields:
+            if elsewhere := _elsewhere(models, key):
+                self.findings.append(Finding((*loc, key), elsewhere))
+            elif key not in fields:
                 self.findings.append(Finding((*loc, key), unknown_key(key, list(fields))))
             elif plain(item) is not None or not _only_containers(fields[key].annotation):
                 shaped[key] = self._value(item, fields[key].annotation, (*loc, key))
         return shaped
+
+
+def _elsewhere(models: list[type[BaseModel]], key: str) -> str:
+    """Why an option that people know from elsewhere is none here; "" if nobody said so."""
+    said = (getattr(model, "elsewhere", {}).get(key, "") for model in models)
+    return next(filter(None, said), "")
 
 
 def keys(name: str, field: FieldInfo, model: type[BaseModel]) -> list[str]:

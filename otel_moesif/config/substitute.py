@@ -139,9 +139,12 @@ class _Expander:
         try:
             # A secret's file ends with a newline that is not part of the secret.
             text = Path(name).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise _NotFoundError(f'cannot read file "{name}": {reason}') from None
+        except OSError as error:
+            raise _NotFoundError(f'cannot read file "{name}": {error.strerror}') from None
+        except UnicodeDecodeError:
+            raise _NotFoundError(f'cannot read file "{name}": it is not UTF-8') from None
+        except ValueError:  # a NUL in it
+            raise _NotFoundError(f'cannot read file "{name}": no file has such a name') from None
         trail = (*trail, step)
         # A subtree is configuration, with all that belongs to it; anything else is somebody's data.
         if isinstance(parse_value(text), dict | list):

@@ -1,7 +1,7 @@
 """Pydantic's errors in the collector's words: where, what is wrong, what is allowed.
 
-A value is quoted only where it can be no secret: numbers and bools, and texts from the file itself for an
-option that is a number, a duration, a size or a choice; never for a `SecretStr`, never from a variable.
+A value is quoted only where it can be no secret: numbers and bools, and texts for an option that is a number,
+a duration, a size or a choice, unless they come from a variable or the command line; never for a `SecretStr`.
 """
 
 from __future__ import annotations

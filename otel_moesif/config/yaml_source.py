@@ -43,6 +43,10 @@ _resolve(
 )
 _resolve("merge", r"<<", "<")
 
+# PyYAML quotes names of anchors, tags and directives, and a password may begin with * or !.
+_QUOTED = re.compile(r" '(?![<\\])[^']{2,}'")
+_MEANT_AS_TEXT = "; a text that begins with *, & or ! has to be in quotes"
+
 
 class YamlError(Exception):
     """The text cannot be read as YAML; ``problem`` says where and why, without quoting the text."""
@@ -87,7 +91,12 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        raise YamlError(Problem(place, f"not valid YAML: {said}")) from None
+        named = _QUOTED.sub("", said)
+        raise YamlError(
+            Problem(place, f"not valid YAML: {named}{_MEANT_AS_TEXT if named != said else ''}")
+        ) from None
+    except RecursionError:
+        raise YamlError(Problem(name, "not valid YAML: nested too deeply")) from None
     except yaml.reader.ReaderError as error:
         raise YamlError(
             Problem(name, f"not valid YAML: {error.reason} at character {error.position}")
@@ -152,7 +161,7 @@ class _Reader:
             case "int" | "float":
                 value = _number(text)
             case _:
-                self._finding(path, f"the tag {node.tag} is not known here", node)
+                self._finding(path, f"has a tag that is not known here{_MEANT_AS_TEXT}", node)
                 return None
         return Text(text, value) if self._remember else value
 

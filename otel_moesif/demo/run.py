@@ -15,10 +15,13 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from otel_moesif.config import load, validate
 from otel_moesif.demo.arrivals import Arrivals
 from otel_moesif.demo.collector import Collector, is_listening, run_command
 from otel_moesif.demo.traffic import Traffic
 from otel_moesif.demo.view import Snapshot, View
+from otel_moesif.errors import OtelMoesifError
+from otel_moesif.plugins import Registry
 
 START_SECONDS = 60
 """How long the collector may take to be ready: imports on a slow, cold machine."""
@@ -31,7 +34,7 @@ _TICK = 0.25
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the collector of ``collector.yaml`` listens.
+    """Where the collector listens; the defaults are those of the worked example, ``collector.yaml``.
 
     Attributes:
         otlp: OTLP/gRPC, ``host:port``.
@@ -44,6 +47,21 @@ class Addresses:
     def all(self) -> tuple[str, str]:
         """Both as ``host:port``."""
         return self.otlp, urlsplit(self.sandbox).netloc
+
+    @classmethod
+    def of(cls, config: Path) -> Addresses:
+        """Those of a configuration; the defaults where it is wrong, which the collector will say."""
+        try:
+            found = validate(load([config]), Registry.load())
+        except OtelMoesifError:
+            return cls()
+        doors = (x.settings.protocols.grpc for id_, x in found.receivers.items() if id_.type == "otlp")
+        otlp = next((door.endpoint for door in doors if door), cls.otlp)
+        sandboxes = (
+            x.settings.endpoint for id_, x in found.extensions.items() if id_.type == "moesif_sandbox"
+        )
+        sandbox = next((f"http://{endpoint}" for endpoint in sandboxes), cls.sandbox)
+        return cls(otlp, sandbox)
 
 
 @dataclass(frozen=True)
@@ -66,15 +84,15 @@ def run_demo(config: Path, seconds: float | None, rate: float) -> int:
     """Show the main job.
 
     Args:
-        config: The collector's configuration; listens for OTLP/gRPC on localhost:4317 and runs the sandbox on
-            localhost:9500.
+        config: The collector's configuration; listens for OTLP/gRPC and runs the sandbox.
         seconds: When to end; None: at Ctrl-C.
         rate: Calls per second, above 0.
 
     Returns:
         0 when every call sent has arrived as an event, else 1.
     """
-    return watch(lambda journal: run_command(config, journal), Plan(seconds, rate))
+    plan = Plan(seconds, rate, addresses=Addresses.of(config))
+    return watch(lambda journal: run_command(config, journal), plan)
 
 
 def watch(command: Callable[[Path], Sequence[str]], plan: Plan) -> int:
@@ -125,7 +143,8 @@ def _wait_until_ready(
         if interrupted():
             return "interrupted before the collector was ready"
         if time.monotonic() > deadline:
-            return f"the collector was not ready within {START_SECONDS} s"
+            wanted = f"OTLP/gRPC on {plan.addresses.otlp} and the sandbox on {plan.addresses.sandbox}"
+            return f"the collector was not ready within {START_SECONDS} s: the demo needs {wanted}"
         time.sleep(_TICK)
     return "the collector did not start"
 
