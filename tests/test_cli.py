@@ -1,6 +1,7 @@
 """The real command in processes of its own: exit codes, output, signals."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -158,7 +159,10 @@ def test_no_such_option_is_exit_2(command):
 def test_a_missing_file_is_one_line_and_exit_1(command, name):
     said = command(name)
     assert (said.returncode, said.stdout) == (1, "")
-    assert said.stderr == "cannot read the configuration: collector.yaml: No such file or directory\n"
+    assert said.stderr == (
+        "cannot read the configuration: collector.yaml: No such file or directory "
+        "(--config FILE names it, `otel-moesif init` writes one)\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["run", "validate", "print-config"])
@@ -242,8 +246,26 @@ def test_a_bug_has_a_traceback_and_exit_70(command, collector):
     collector("buggy")
     said = command("run")
     assert said.returncode == 70
-    assert "RuntimeError: who wrote this" in said.stderr
+    assert "Traceback (most recent call last):" in said.stderr
+    # Where it was raised, but not its text, in which there could be a secret.
+    assert "RuntimeError: raised in start (acme_plugin.py:" in said.stderr
+    assert "RuntimeError: who wrote this" not in said.stderr
     assert said.stderr.splitlines()[-1] == "otel-moesif: this is a bug in otel-moesif or in a plugin"
+
+
+def test_an_output_that_takes_no_more_is_one_line_and_exit_1():
+    full_device = Path("/dev/full")
+    if not full_device.exists():
+        pytest.skip("there is no /dev/full here")
+    with full_device.open("w") as full:
+        said = subprocess.run(
+            [*COMMAND, "components"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (said.returncode, said.stderr) == (1, "otel-moesif: cannot write: No space left on device\n")
 
 
 @pytest.fixture
@@ -329,12 +351,37 @@ def failed_record():
 def test_an_exception_stays_in_its_line():
     line = ConsoleFormatter().format(failed_record())
     assert "\n" not in line
-    assert re.search(
-        r"  warn   exporters\.moesif  it again  ValueError: int.* \(in failed_record, .*\)$", line
-    )
+    place = r"ValueError: raised in failed_record \(test_cli\.py:\d+\)"
+    assert re.search(rf"  warn   exporters\.moesif  it again  {place}$", line)
     fields = json.loads(JsonFormatter().format(failed_record()))
     assert fields["message"] == "it\nagain"
-    assert fields["stacktrace"].startswith("Traceback")
+    assert "test_cli.py" in fields["stacktrace"]
+    assert "base must be" not in line + fields["error"] + fields["stacktrace"]  # its text could hold a secret
+
+
+FAILING = """
+import asyncio, gc, threading
+from otel_moesif.cli.logs import configure
+from otel_moesif.config.model import LogsSettings
+
+async def run():
+    asyncio.get_running_loop().call_soon(int, "hunter2")
+    task = asyncio.ensure_future(asyncio.to_thread(int, "hunter2"))
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+
+configure(LogsSettings())
+asyncio.run(run())
+threading.Thread(target=int, args=["hunter2"]).start()
+"""
+
+
+def test_what_fails_where_nobody_looks_is_told_without_quoting():
+    said = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, check=True).stderr
+    assert [line.split("  ")[2] for line in said.splitlines()] == ["asyncio", "asyncio", "otel_moesif"]
+    assert said.count("ValueError") == 3
+    assert "hunter2" not in said
 
 
 def test_several_reasons_not_to_start_are_several_lines(capsys):
@@ -357,7 +404,7 @@ def test_when_a_part_dies_the_rest_is_stopped_and_the_exit_code_is_1(monkeypatch
             calls.append("shutdown")
 
         async def wait_failed(self):
-            return OSError("disk\nis gone")
+            return OSError(errno.EIO, "disk\nis gone")
 
     monkeypatch.setattr("otel_moesif.service.Service", Dying)
     assert asyncio.run(serve._serve(None, None)) == 1

@@ -6,11 +6,22 @@ import json
 from datetime import UTC, datetime
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_moesif import Events
-from otel_moesif.events import Always, Verbatim, json_object, json_text, json_value, splice
+from otel_moesif.json_columns import any_to_escape
+from otel_moesif.json_shape import (
+    Always,
+    JsonShape,
+    Members,
+    Verbatim,
+    json_object,
+    json_text,
+    json_value,
+    splice,
+)
 from otel_moesif.schema import FIELDS, SCHEMA, Place
 
 TEXT = st.text() | st.sampled_from(['"', "\\", "{}", "{{}}", '"}', "\n", "\x00", "\x1f", "null", "é😀"])
@@ -67,6 +78,40 @@ def test_json_text_is_what_json_makes_of_the_rows(rows):
     assert [json.loads(text) for text in texts] == [expected(row) for row in rows]
 
 
+@given(st.lists(ROW, min_size=1, max_size=3), st.sampled_from([256, 300]))
+@settings(max_examples=25, deadline=None)
+def test_of_many_rows_too_and_what_shall_stand_after_each_does(rows, many):
+    # of many rows it is asked what all of them share, and numbers are looked up
+    rows = (rows * many)[:many]
+    texts = JsonShape(SHAPE, end=",").texts(pl.DataFrame(rows, schema=TYPES))
+    assert texts.str.ends_with("},").all()
+    assert json.loads(f"[{texts.str.join('').item()[:-1]}]") == [expected(row) for row in rows]
+
+
+def test_the_table_that_is_encoded_stays_as_it_was():
+    frame = pl.DataFrame({"number": range(300)})
+    texts = JsonShape({"n": "number", "again": "number"}).texts(frame)
+    assert [json.loads(text) for text in texts] == [{"n": number, "again": number} for number in range(300)]
+    assert frame["number"].to_list() == list(range(300))
+
+
+@pytest.mark.parametrize("last", ["", None, "é", '"', "\\", "\x00", "\x1f", " ", "\x7f"])
+def test_what_has_to_be_escaped_is_found_beside_empty_and_missing_texts(last):
+    texts = pl.Series(["plain", "", None, "!#[]", last], dtype=pl.String)
+    assert any_to_escape(texts) == (last is not None and json.dumps(last, ensure_ascii=False) != f'"{last}"')
+    assert not any_to_escape(texts.clear())
+
+
+def test_members_as_text_join_where_there_are_any():
+    rows = pl.DataFrame({"a": ['"x":1', None, '"y":{}'], "b": ['"z":2', '"z":3', '"z":4']})
+    shape = JsonShape({"a": Members("a"), "key": pl.lit("v"), "b": Members("b")})
+    assert [json.loads(text) for text in shape.texts(rows)] == [
+        {"x": 1, "key": "v", "z": 2},
+        {"key": "v", "z": 3},
+        {"y": {}, "key": "v", "z": 4},
+    ]
+
+
 def test_objects_without_members():
     frame = pl.DataFrame(
         {"none": [None, None], "some": [None, 1]}, schema={"none": pl.String, "some": pl.Int64}
@@ -116,6 +161,7 @@ def test_each_kind_of_event_carries_what_the_guide_gives_it():
         "errorCode": 1,
         "errorMessage": "m",
         "errorType": "OTHER",
+        "errorCodeInferred": True,
         "requestSize": 1,
     }
     rows = [

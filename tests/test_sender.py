@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
+import sys
+import tempfile
+import time
+from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from otel_moesif.config.model import MetricsSettings
 from otel_moesif.errors import PermanentError, RetryableError
 from otel_moesif.event_log import EventLog
 from otel_moesif.events import Events
-from otel_moesif.journal import Conversion, Journal, Position
+from otel_moesif.journal.journal import Journal
+from otel_moesif.journal.rows import Conversion, NewChunk, Position
+from otel_moesif.journal.settings import JournalSettings
+from otel_moesif.journal.visitor import Visitor
 from otel_moesif.sender import Sender
 from otel_moesif.settings import ExporterConfig
 from otel_moesif.telemetry import Telemetry
@@ -56,28 +66,52 @@ class Plain(Backend):
 
 @pytest.fixture
 def journal(tmp_path):
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(JournalSettings(directory=tmp_path / "journal"))
     journal.register(["a"])
     yield journal
     journal.close()
 
 
+def letters(journal):
+    with Visitor(journal.database.directory) as visitor:
+        return list(visitor.dead_letters())
+
+
 def add(journal, log, *chunks: Events) -> None:
-    step = Conversion(chunks=[(["a"], len(chunk), chunk.to_ipc()) for chunk in chunks])
+    step = Conversion(chunks=[NewChunk(["a"], len(chunk), chunk.to_ipc()) for chunk in chunks])
     ids, _ = journal.convert(step)
     log.publish([(id_, ["a"], chunk) for id_, chunk in zip(ids, chunks, strict=True)])
 
 
-def deliver(journal, backend, chunks, until, *, consumers=2, max_size=1000, cursor=None):
+QUICK = {"initial_interval": "20ms", "max_interval": "80ms"}
+
+
+def deliver(
+    journal,
+    backend,
+    chunks,
+    until,
+    *,
+    consumers=2,
+    max_size=1000,
+    cursor=None,
+    jitter=0.0,
+    retry=None,
+    **options,
+):
     """Run a sender until something is true, then stop it; gives the sender."""
 
     async def run() -> Sender:
         log = EventLog(journal)
         log.start()
         batch = {"flush_timeout": "50ms", "min_size": max_size, "max_size": max_size}
-        settings = ExporterConfig(sending_queue={"num_consumers": consumers, "batch": batch})
+        config = ExporterConfig(
+            sending_queue={"num_consumers": consumers, "batch": batch},
+            retry_on_failure=retry or {},
+            **options,
+        )
         telemetry = Telemetry(MetricsSettings(level="none", address=None), {})
-        sender = Sender("a", backend, settings, log, journal, telemetry, jitter=lambda: 0.0)
+        sender = Sender("a", backend, config, log, journal, telemetry, jitter=lambda: jitter)
         task = asyncio.create_task(sender.run(cursor or journal.cursors()["a"]))
         add(journal, log, *chunks)
         async with asyncio.timeout(10):
@@ -108,18 +142,19 @@ def test_what_may_succeed_later_is_tried_again_with_the_same_events(journal, err
     deliver(journal, backend, [events(0, 10)], lambda: len(backend.taken) == 10)
     assert backend.taken == ids(10)
     assert backend.attempts == 4
-    assert not journal.dead_letters()
+    assert not letters(journal)
 
 
 @pytest.mark.parametrize("error", [PermanentError("bad"), TypeError("a plugin's bug")])
 def test_a_refusal_is_bisected_to_the_guilty_events(journal, error):
     guilty = {"3", "11"}
     backend = Backend(lambda batch, _: error if guilty & set(batch) else None)
-    deliver(journal, backend, [events(0, 16)], lambda: len(backend.taken) == 14 and journal.dead_letters())
+    deliver(journal, backend, [events(0, 16)], lambda: len(backend.taken) == 14 and letters(journal))
     assert sorted(backend.taken, key=int) == [x for x in ids(16) if x not in guilty]
-    letters = journal.dead_letters()
-    assert {Events.from_ipc(x.body).frame["correlationId"].item() for x in letters} == guilty
-    assert all(str(error) in letter.reason and letter.origin == "a" for letter in letters)
+    found = letters(journal)
+    assert {Events.from_ipc(x.body).frame["correlationId"].item() for x in found} == guilty
+    said = str(error) if isinstance(error, PermanentError) else "TypeError: raised in export (test_sender.py"
+    assert all(said in letter.reason and letter.origin == "a" for letter in found)
 
 
 def test_the_cursor_passes_only_what_is_done_in_order(journal):
@@ -162,3 +197,154 @@ def test_blocking_code_runs_in_a_thread(journal):
     deliver(journal, backend, [events(0, 5)], lambda: len(backend.taken) == 5)
     with contextlib.suppress(StopIteration):
         assert next(iter(backend.taken)) == "0"
+
+
+# -- a backend in trouble -------------------------------------------------------------------------------
+
+
+def test_a_dead_backend_costs_one_probe_per_interval_however_many_consumers(journal):
+    began = time.monotonic()
+    backend = Backend(lambda *_: RetryableError("down") if time.monotonic() < began + 0.5 else None)
+    deliver(
+        journal, backend, [events(0, 80)], lambda: len(backend.taken) == 80,
+        consumers=8, max_size=10, jitter=1.0, retry={"initial_interval": "50ms", "max_interval": "50ms"},
+    )  # fmt: skip
+    assert sorted(backend.taken, key=int) == ids(80)
+    # 8 batches were on their way when it broke; then one probe every 50 ms for half a second; then all
+    assert backend.attempts <= 8 + 11 + 8
+
+
+def test_a_batch_that_the_backend_chokes_on_does_not_hold_up_the_others(journal):
+    backend = Backend(lambda batch, _: RetryableError("HTTP 500") if "0" in batch else None)
+    deliver(
+        journal, backend, [events(0, 100)], lambda: len(backend.taken) == 95,
+        consumers=3, max_size=5, jitter=1.0, retry=QUICK,
+    )  # fmt: skip
+    assert sorted(backend.taken, key=int) == ids(95, first=5)
+    assert journal.cursors()["a"] == Position(0, 0)  # which is repeated after a restart
+
+
+def test_retry_after_is_the_least_that_is_waited(journal):
+    times = []
+
+    def fail(_ids, attempt):
+        times.append(time.monotonic())
+        return RetryableError("busy", 0.3) if attempt == 1 else None
+
+    deliver(journal, Backend(fail), [events(0, 5)], lambda: len(times) == 2)
+    assert times[1] - times[0] >= 0.3
+
+
+def test_a_backend_that_hangs_is_given_up_in_time_and_tried_again(journal):
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    backend = Backend(lambda _, attempt: hang() if attempt == 1 else None)
+    deliver(journal, backend, [events(0, 5)], lambda: len(backend.taken) == 5, timeout="50ms")
+    assert backend.attempts == 2
+
+
+def test_giving_up_by_age_is_the_users_choice_and_leaves_dead_letters(journal):
+    backend = Backend(lambda *_: RetryableError("HTTP 503"))
+    deliver(
+        journal, backend, [events(0, 7)], lambda: bool(letters(journal)),
+        jitter=1.0, retry={**QUICK, "max_elapsed_time": "150ms"},
+    )  # fmt: skip
+    (letter,) = letters(journal)
+    assert (letter.count, letter.origin, letter.kind) == (7, "a", "events")
+    assert letter.attempts > 1
+    assert "gave up after" in letter.reason
+    assert "HTTP 503" in letter.reason
+    assert Events.from_ipc(letter.body).frame["correlationId"].to_list() == ids(7)
+    assert journal.next_chunk("a", 0) is None
+
+
+def test_without_retries_what_fails_once_becomes_a_dead_letter(journal):
+    backend = Backend(lambda *_: OSError("down"))
+    deliver(journal, backend, [events(0, 3)], lambda: bool(letters(journal)), retry={"enabled": False})
+    assert (backend.attempts, letters(journal)[0].count) == (1, 3)
+
+
+def test_a_dead_letter_says_what_the_backend_answered(journal):
+    backend = Backend(lambda *_: PermanentError("HTTP 400", response='{"error": "uri"}'))
+    deliver(journal, backend, [events(0, 1)], lambda: bool(letters(journal)))
+    (letter,) = letters(journal)
+    assert (letter.response, letter.attempts, letter.time > 0) == ('{"error": "uri"}', 1, True)
+
+
+def test_a_stored_batch_that_the_disk_has_changed_becomes_a_dead_letter_and_stops_nobody(journal):
+    chunks = [NewChunk(["a"], 5, events(n, 5).to_ipc()) for n in (0, 5, 10)]
+    journal.convert(Conversion(chunks=chunks))
+    with contextlib.closing(sqlite3.connect(journal.database.path, isolation_level=None)) as other:
+        (body,) = other.execute("select body from events where id = 2").fetchone()
+        middle = len(body) // 2
+        other.execute(
+            "update events set body = ? where id = 2", (body[:middle] + b"noise" + body[middle + 5 :],)
+        )
+    backend = Backend()
+    deliver(journal, backend, [], lambda: len(backend.taken) == 10 and letters(journal))
+    assert sorted(backend.taken, key=int) == ids(5) + ids(5, first=10)
+    (letter,) = letters(journal)
+    assert (letter.count, letter.attempts) == (5, 0)
+    assert "damaged in the journal" in letter.reason
+    assert journal.next_chunk("a", 0) is None
+
+
+def test_what_is_done_is_not_kept_in_memory_while_an_older_batch_is_not(journal):
+    backend = Backend(lambda batch, _: RetryableError("HTTP 500") if "0" in batch else None)
+    kept = []
+
+    class Watched(Sender):
+        async def _consume(self, batch, consumers):
+            await super()._consume(batch, consumers)
+            kept.append(len(batch.events))
+
+    original, module = Sender, sys.modules[__name__]
+    module.Sender = Watched
+    try:
+        deliver(
+            journal, backend, [events(0, 60)], lambda: len(backend.taken) == 55,
+            consumers=2, max_size=5, retry=QUICK, jitter=1.0,
+        )  # fmt: skip
+    finally:
+        module.Sender = original
+    assert sorted(kept) == [0] * 11 + [5]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    guilty=st.sets(st.integers(0, 60), max_size=6),
+    flaky=st.sets(st.integers(1, 40), max_size=12),
+    max_size=st.integers(1, 25),
+    consumers=st.integers(1, 4),
+    restart=st.integers(0, 40),
+)
+def test_whatever_fails_each_event_is_taken_or_a_dead_letter_and_nothing_is_skipped(
+    sizes, guilty, flaky, max_size, consumers, restart
+):
+    """Cursor and bisect: a first run is stopped somewhere, a second one goes on from the stored cursor."""
+    starts = [sum(sizes[:n]) for n in range(len(sizes))]
+    chunks = [events(start, size) for start, size in zip(starts, sizes, strict=True)]
+    everything = {str(n) for n in range(sum(sizes))}
+    bad = {str(n) for n in guilty} & everything
+
+    def fail(batch, attempt):
+        if attempt in flaky:
+            return RetryableError("busy")
+        return PermanentError("bad") if bad & set(batch) else None
+
+    with tempfile.TemporaryDirectory() as directory:
+        journal = Journal(JournalSettings(directory=Path(directory)))
+        journal.register(["a"])
+        backend = Backend(fail)
+        options = {"consumers": consumers, "max_size": max_size}
+        fewest = -(-sum(sizes) // max_size)  # that many attempts there are in any case
+        deliver(journal, backend, chunks, lambda: backend.attempts >= min(restart, fewest), **options)
+        deliver(
+            journal, backend, [],
+            lambda: set(backend.taken) == everything - bad and journal.next_chunk("a", 0) is None, **options,
+        )  # fmt: skip
+        buried = [Events.from_ipc(x.body).frame["correlationId"].item() for x in letters(journal)]
+        assert set(buried) == bad
+        journal.close()

@@ -32,7 +32,7 @@ def test_missing_files_are_one_line(tmp_path):
         load([tmp_path / "no.yaml", tmp_path], [], {})
     assert str(caught.value) == (
         f"cannot read the configuration: {tmp_path / 'no.yaml'}: No such file or directory; "
-        f"{tmp_path}: Is a directory"
+        f"{tmp_path}: Is a directory (--config FILE names it, `otel-moesif init` writes one)"
     )
 
 
@@ -50,12 +50,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
 def test_all_that_stands_in_the_way_is_said_together(tmp_path):
     a, b, c = write(tmp_path, a="x: [1]}\n", b="- 1\n", c="k: 1\nk: '${env:NOPE}'\n")
     with pytest.raises(ConfigError) as caught:
-        load([a, b, c], ["oops", "secret.=hunter2"], {})
+        load([a, b, c], ["exporters.moesif.application_id:hunter2", "secret.=hunter2"], {})
     lines = str(caught.value).splitlines()
     assert lines == [
         f"{a}:1:7: not valid YAML: while parsing a block mapping, expected <block end>, but found '}}'",
         f"{b}: must be a map at the top (receivers, exporters, service …)",
-        "--set oops: must look like key.key=value, for example exporters.debug.verbosity=detailed",
+        "--set: must look like key.key=value, for example exporters.debug.verbosity=detailed",
         "--set secret.: must look like key.key=value, for example exporters.debug.verbosity=detailed",
         f"k: is set twice, first in line 1 ({c}, line 2)",
         "k: environment variable NOPE is not set (set it, or give a default: ${env:NOPE:-default})",

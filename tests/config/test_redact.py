@@ -1,6 +1,13 @@
 import yaml
 
-from otel_moesif.config.redact import to_yaml
+from otel_moesif.config.redact import show, to_yaml
+
+
+def test_a_password_in_a_url_ends_at_the_last_at_sign():
+    assert (
+        show("http://me:hunter@2!@proxy.example:8080/a@b?c") == "http://[REDACTED]@proxy.example:8080/a@b?c"
+    )
+    assert show("http://proxy.example/a@b") == "http://proxy.example/a@b"
 
 
 def test_secrets_do_not_show_and_defaults_do(check, good):
@@ -21,7 +28,7 @@ def test_secrets_do_not_show_and_defaults_do(check, good):
     assert moesif["headers"] == {"authorization": "[REDACTED]"}
     assert moesif["endpoint"] == "https://[REDACTED]@moesif.example/x"
     assert moesif["timeout"] == "10s"
-    assert moesif["sending_queue"]["batch"] == {"flush_timeout": "200ms", "min_size": 1000, "max_size": 1000}
+    assert moesif["sending_queue"]["batch"] == {"flush_timeout": "200ms", "min_size": 2000, "max_size": 2000}
     assert moesif["note"] is None
     assert shown["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] == "localhost:4317"
     assert shown["extensions"] == {"sandbox": {}}
@@ -29,5 +36,5 @@ def test_secrets_do_not_show_and_defaults_do(check, good):
     assert shown["service"]["pipelines"]["traces"]["processors"] == ["apim_event", "drop"]
     assert shown["service"]["telemetry"]["logs"] == {"level": "info", "encoding": "console"}
     assert shown["service"]["telemetry"]["metrics"]["otlp"]["headers"] == {"k": "[REDACTED]"}
-    assert shown["service"]["journal"] == {"directory": "data"}
+    assert shown["service"]["journal"]["directory"] == "data"
     assert shown["service"]["shutdown_timeout"] == "20s"

@@ -143,6 +143,7 @@ def test_an_unreadable_file_says_why(tmp_path):
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
     assert said(f"${{file:{binary}}}") == [f'cannot read file "{binary}": it is not UTF-8']
+    assert said("${file:a\0b}") == ['cannot read file "a\0b": no file has such a name']
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="$")))

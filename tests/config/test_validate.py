@@ -7,6 +7,7 @@ import pytest
 from otel_moesif import ComponentId, ConfigError, Signal
 from otel_moesif.config import Pipeline, PipelineId
 from otel_moesif.config.model import LogLevel
+from otel_moesif.settings import BatchSettings
 
 MOESIF = ComponentId("moesif")
 EVERYTHING_SAID = Path(__file__).with_name("everything_wrong.txt")
@@ -215,6 +216,13 @@ def test_pipelines(check, service, path, message):
     assert any(line.startswith(f"service::pipelines{path}: {message}") for line in found), found
 
 
+def test_an_address_for_the_metrics_that_is_none(check, good):
+    assert problems(check, good, "service.telemetry.metrics.address=hunter2") == [
+        "service::telemetry::metrics::address: must be host:port, for example localhost:4317"
+    ]
+    assert check(good, "service.telemetry.metrics.address=null").service.telemetry.metrics.address is None
+
+
 def test_a_service_that_is_no_map(check):
     assert "service: must be a map of options (got a list)" in problems(check, f"{PIPELINE}\nservice: []\n")
 
@@ -238,3 +246,9 @@ def test_problems_come_in_the_order_of_the_file(check):
         "receivers::b",
         "receivers::a",
     ]
+
+
+def test_a_smaller_batch_needs_one_option_only():
+    assert BatchSettings.model_validate({"max_size": 500}).min_size == 500
+    assert BatchSettings.model_validate({"max_size": 5000}).min_size == 2000
+    assert BatchSettings.model_validate({"max_size": 500, "min_size": 20}).min_size == 20

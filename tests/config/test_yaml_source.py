@@ -70,6 +70,23 @@ def test_control_characters_are_an_error():
         parse("a: \x00", "c.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: *hunter2", "undefined alias; a text that begins with .* has to be in quotes"),
+        ("a: !hunter2!x 1", "undefined tag handle; a text"),
+        ("a: &hunter2\nb: &hunter2 1", "duplicate anchor; first occurrence"),
+        ("a:\n\tb: 1", r"found character '\\t' that cannot start any token$"),
+        ("[" * 10_000, "nested too deeply"),
+    ],
+    ids=["alias", "tag", "anchor", "tab", "depth"],
+)
+def test_what_is_no_yaml_is_said_without_its_words(text, problem):
+    with pytest.raises(YamlError, match=problem) as caught:
+        parse(text, "c.yaml")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_every_duplicate_key_is_found():
     _, findings = parse("a: {x: 1, x: 2}\nb: 1\na: 3\n", "c.yaml")
     assert [str(finding.problem()) for finding in findings] == [
@@ -89,7 +106,11 @@ def test_anchors_and_merge_keys_work():
     ("text", "said"),
     [
         ("a: &a [*a]", "a::0: refers to itself (c.yaml, line 1)"),
-        ("a: !secret x", "a: the tag !secret is not known here (c.yaml, line 1)"),
+        (
+            "a: !hunter2 x",
+            "a: has a tag that is not known here; a text that begins with *, & or ! has to be in quotes "
+            "(c.yaml, line 1)",
+        ),
         ("a: {[1]: 2}", "a: a key must be a text (c.yaml, line 1)"),
         ("a: {<<: 5}", "a: << takes a map or a list of maps (c.yaml, line 1)"),
     ],

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import Template
 
+import grpc
 import httpx
 
 from tests.processes import Process
@@ -22,7 +24,10 @@ TEMPLATE = Path(__file__).with_name("envoy.yaml")
 
 
 class Backend(BaseHTTPRequestHandler):
-    """Answers by path: ``…/status/404`` with that status, ``…/delay/50`` after 50 ms, else 200."""
+    """Answers by path: ``…/status/404`` with that status, ``…/delay/50`` after 50 ms, else 200.
+
+    ``…/flaky/1`` fails once. Whoever wants to speak websocket is let, and has nothing to talk to.
+    """
 
     protocol_version = "HTTP/1.1"
     # Without it Nagle and delayed acknowledgements add 40 ms, which the latency tests would see.
@@ -32,6 +37,18 @@ class Backend(BaseHTTPRequestHandler):
         words = self.path.partition("?")[0].split("/")
         options = dict(itertools.pairwise(words))
         time.sleep(int(options.get("delay", 0)) / 1000)
+        if "websocket" in self.headers.get("Upgrade", ""):
+            self.send_response(101)
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Upgrade", "websocket")
+            self.end_headers()
+            self.wfile.flush()
+            self.rfile.read()  # until the caller hangs up
+            self.close_connection = True
+            return
+        if "flaky" in options and self.path not in self.server.failed:
+            self.server.failed.add(self.path)
+            options["status"] = "503"
         body = b'{"from":"backend"}'
         with contextlib.suppress(ConnectionError):  # the gateway may have lost its patience
             self.send_response(int(options.get("status", 200)))
@@ -53,6 +70,7 @@ def backend() -> Iterator[int]:
     """Serve `Backend`; yields its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     server.daemon_threads = True
+    server.failed = set()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -61,6 +79,33 @@ def backend() -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Shop(grpc.GenericRpcHandler):
+    """Any method answers; one whose name is that of a status fails with it."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        name = details.method.rpartition("/")[2]
+
+        def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+            if hasattr(grpc.StatusCode, name):
+                context.abort(grpc.StatusCode[name], "as asked")
+            return b"x"
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@contextlib.contextmanager
+def grpc_backend() -> Iterator[int]:
+    """Serve gRPC; yields its port."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((_Shop(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(None).wait()
 
 
 @contextlib.contextmanager
@@ -77,6 +122,7 @@ def envoy(
     directory: Path,
     *,
     spawn_upstream_span: bool = True,
+    direction: str = "UNSPECIFIED",
     min_flush_spans: int = 1,
     flush_interval_ms: int = 200,
 ) -> Iterator[httpx.Client]:
@@ -86,18 +132,21 @@ def envoy(
         otlp_port: Where spans and access logs go.
         directory: Takes configuration and log.
         spawn_upstream_span: Whether each try at the backend becomes a CLIENT span of its own.
+        direction: ``OUTBOUND`` makes the calls egress, and so CLIENT spans where no attempt has its own.
         min_flush_spans: Envoy sends that many spans together. 1 puts the CLIENT and the SERVER span of a
             call into different requests, a large number leaves it to the interval and so puts them into one.
         flush_interval_ms: How long a span waits for others at most; Envoy's own default is 5000.
     """
-    with backend() as backend_port, closed_port() as dead_port:
+    with backend() as backend_port, grpc_backend() as grpc_port, closed_port() as dead_port:
         config = directory / "envoy.yaml"
         config.write_text(
             Template(TEMPLATE.read_text()).substitute(
                 otlp_port=otlp_port,
                 backend_port=backend_port,
+                grpc_port=grpc_port,
                 dead_port=dead_port,
                 spawn_upstream_span=str(spawn_upstream_span).lower(),
+                direction=direction,
                 min_flush_spans=min_flush_spans,
                 flush_interval_ms=flush_interval_ms,
                 log_flush_interval=f"{flush_interval_ms / 1000}s",
@@ -117,6 +166,30 @@ def envoy(
                 trust_env=False,
             ) as client:
                 yield client
+
+
+def call_grpc(port: int, method: str) -> str:
+    """Call a method with nothing to say; gives the name of the status that came back."""
+    options = [("grpc.primary_user_agent", "e2e-client/1.0"), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=10)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+def open_websocket(port: int, path: str) -> int:
+    """Ask for a websocket, hang up when it is open (or refused); gives the status."""
+    request = (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: e2e-client/1.0\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request.encode())
+        with connection.makefile("rb") as answer:
+            return int(answer.readline().split()[1])
 
 
 def _listener_port(admin: str) -> int:

@@ -34,7 +34,7 @@ def otlp_sink() -> Iterator[Received]:
             received.logs.append(request)
             return logs_service_pb2.ExportLogsServiceResponse()
 
-    server = grpc.server(ThreadPoolExecutor(2))
+    server = grpc.server(ThreadPoolExecutor(1))  # one thread, so that requests are kept in their order
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Traces(), server)
     logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Logs(), server)
     received.port = server.add_insecure_port("127.0.0.1:0")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.collector import Collector, Sandbox, sandbox
-from tests.e2e.envoy import envoy
+from tests.e2e.envoy import call_grpc, envoy, open_websocket
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Case:
         target: The backend's status; -1 when it was not reached.
         error: ``errorType`` of the fault event; empty for a response event.
         latency: Milliseconds that the backend takes at least.
+        via: ``http``, ``websocket``, or the gRPC status that the caller sees; its answer is HTTP 200 then,
+            and ``status`` what it amounts to.
         silent: The SERVER span alone does not tell whether the gateway or the backend refused: with neither
             CLIENT spans nor access log nobody can know.
     """
@@ -30,6 +33,16 @@ class Case:
     latency: int = 0
     method: str = "GET"
     silent: bool = False
+    via: str = "http"
+
+    @property
+    def grpc(self) -> bool:
+        return self.via.isupper()
+
+    @property
+    def type(self) -> str:
+        """WSO2's ``apiType``; a websocket that was refused is a call like any other."""
+        return "GRPC" if self.grpc else "WS" if self.status == 101 else "HTTP"
 
 
 CASES = [
@@ -40,6 +53,7 @@ CASES = [
     Case("/api/status/500", 500, target=500),
     Case("/api/status/401", 401, target=401, silent=True),
     Case("/retried/status/503", 503, target=503),  # flagged URX, and yet it is the backend's own answer
+    Case("/retried/flaky/1", 200, target=200),  # the second attempt counts
     Case("/moved", 301),
     Case("/dead/orders", 503, error="TARGET_CONNECTIVITY"),
     Case("/impatient/delay/600", 504, error="TARGET_CONNECTIVITY"),
@@ -49,6 +63,12 @@ CASES = [
     Case("/limited?first", 200, target=200),
     Case("/limited?second", 429, error="THROTTLED"),
     Case("/nowhere", 404, error="OTHER"),
+    Case("/api/socket", 101, target=101, via="websocket"),
+    Case("/dead/socket", 503, error="TARGET_CONNECTIVITY", via="websocket"),
+    Case("/shop.Orders/Get", 200, target=200, method="POST", via="OK"),
+    Case("/shop.Orders/NOT_FOUND", 404, target=404, method="POST", via="NOT_FOUND"),
+    Case("/dead.Orders/Get", 503, error="TARGET_CONNECTIVITY", method="POST", via="UNAVAILABLE"),
+    Case("/none.Orders/Get", 501, error="OTHER", method="POST", via="UNIMPLEMENTED"),
 ]
 
 
@@ -64,11 +84,11 @@ class Seen:
 # With many spans per request, the CLIENT and the SERVER span of a call come together; with one they never do.
 @pytest.fixture(
     scope="module",
-    params=[(True, 100), (True, 1), (False, 1)],
-    ids=["spans-together", "spans-apart", "server-span-only"],
+    params=[(True, 100, "INBOUND"), (True, 1, "OUTBOUND"), (False, 1, "INBOUND"), (False, 1, "OUTBOUND")],
+    ids=["spans-together", "spans-apart-egress", "server-span-only", "egress-span-only"],
 )
 def seen(request, tmp_path_factory):
-    upstream_span, flush = request.param
+    upstream_span, flush, direction = request.param
     directory = tmp_path_factory.mktemp("envoy")
     with sandbox(directory) as by_spans, sandbox(directory) as by_logs:
         # An exporter per pipeline tells which event was made of what.
@@ -77,15 +97,28 @@ def seen(request, tmp_path_factory):
         pipelines["traces"] = {**pipelines["traces"], "exporters": ["moesif/spans"]}
         pipelines["logs"] = {**pipelines["logs"], "exporters": ["moesif/logs"]}
         gateway = envoy(
-            collector.grpc_port, directory, spawn_upstream_span=upstream_span, min_flush_spans=flush
+            collector.grpc_port,
+            directory,
+            spawn_upstream_span=upstream_span,
+            direction=direction,
+            min_flush_spans=flush,
         )
         with collector.run() as process, gateway as client:
             for case in CASES:
-                answer = client.request(case.method, case.path)
-                assert answer.status_code == case.status, answer.text
+                assert _send(client, case) == (case.via if case.grpc else case.status)
             for moesif in (by_spans, by_logs):
                 process.until(lambda moesif=moesif: len(moesif.events()) >= len(CASES), "all events")
             yield Seen(upstream_span, _by_path(by_spans), _by_path(by_logs))
+
+
+def _send(client: httpx.Client, case: Case) -> int | str:
+    """Make the call; gives the HTTP or gRPC status that the caller sees."""
+    port = client.base_url.port
+    if case.grpc:
+        return call_grpc(port, case.path)
+    if case.via == "websocket":
+        return open_websocket(port, case.path)
+    return client.request(case.method, case.path).status_code
 
 
 def _by_path(moesif: Sandbox) -> dict[str, dict[str, Any]]:
@@ -130,8 +163,10 @@ def _check_request(event: dict[str, Any], case: Case) -> None:
     assert request["time"].endswith("Z")
     assert metadata["apiResourceTemplate"] == case.path.partition("?")[0]
     assert metadata["requestTimestamp"] == request["time"]
+    assert metadata["apiType"] == case.type
     if not case.error:  # a fault event carries neither
-        assert metadata["userAgent"] == "e2e-client/1.0"
+        # gRPC adds its own name
+        assert request["headers"]["User-Agent"].split()[0] == "e2e-client/1.0"
         assert metadata["userIp"] == "127.0.0.1"
 
 

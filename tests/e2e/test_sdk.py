@@ -31,7 +31,7 @@ def test_every_call_of_the_sdk_arrives_once(tmp_path, compression):
     assert event["response"]["status"] == 200
     assert event["metadata"]["eventType"] == "response"
     assert event["metadata"]["apiResourceTemplate"] == "/orders/{id}"
-    assert event["metadata"]["userAgent"] == "sdk-test/1.0"
+    assert event["request"]["headers"]["User-Agent"] == "sdk-test/1.0"
     assert event["metadata"]["proxyResponseCode"] == 200
     assert event["metadata"]["targetResponseCode"] == 204  # the CLIENT child's
     assert event["metadata"]["apiName"] == "shop-gateway"

@@ -6,7 +6,9 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import grpc
@@ -66,6 +68,31 @@ def call(connection: grpc.Channel, method: str, body: bytes, timeout: float = 10
     return answer
 
 
+@dataclass(frozen=True)
+class Sending:
+    """One request of a gateway.
+
+    Attributes:
+        method: `TRACES` or `LOGS`.
+        body: Serialized.
+        transactions: Ids of the calls that are told completely enough to become events once this is accepted.
+    """
+
+    method: str
+    body: bytes
+    transactions: Sequence[str]
+
+
+def server_spans(calls: int) -> Callable[[], list[Sending]]:
+    """A gateway that reports SERVER spans and nothing else: `request` after `request`."""
+
+    def make() -> list[Sending]:
+        body, transactions = request(calls)
+        return [Sending(TRACES, body, transactions)]
+
+    return make
+
+
 class Traffic:
     """Threads that send request after request until the context ends.
 
@@ -74,22 +101,47 @@ class Traffic:
         calls: Calls per request.
         threads: Connections, each with one request in flight.
         pause: Seconds between the answer to one request and the next one.
+        make: Makes the next requests, instead of SERVER spans alone; called by all threads.
+        repeat: Share (0 to 1) of the accepted requests that are sent once more, as if the gateway had not
+            got the acknowledgement.
+        persist: Share of the requests without an acknowledgement that are sent again until they have one, as
+            OTLP clients do; the others are given up.
+        recovery: Seconds to wait after a failure; for a collector that is away often.
+        seed: Of the choices for ``repeat`` and ``persist``.
 
     Attributes:
         acknowledged: Transaction ids of the calls of every request that was answered OK.
-        unanswered: The same of those that were not; the collector may have them or not.
+        unanswered: The same of those that were not; the collector may have them or not. What is sent again
+            is in both, should it be acknowledged later.
         codes: Status codes of the latter.
         slowest: Longest time to an acknowledgement, in seconds.
+        requests: How many requests were sent, by what became of them: a status code, or ``repeated``.
     """
 
-    def __init__(self, target: str, calls: int = 50, threads: int = 4, pause: float = 0.01) -> None:
-        self.target, self.calls, self.pause = target, calls, pause
+    def __init__(
+        self,
+        target: str,
+        calls: int = 50,
+        threads: int = 4,
+        pause: float = 0.01,
+        *,
+        make: Callable[[], list[Sending]] | None = None,
+        repeat: float = 0,
+        persist: float = 0,
+        recovery: float = 0,
+        seed: int | None = None,
+    ) -> None:
+        self.target, self.pause = target, pause
         self.acknowledged: set[str] = set()
         self.unanswered: set[str] = set()
         self.codes: set[str] = set()
         self.slowest = 0.0
+        self.requests: Counter[str] = Counter()
+        self._make = make or server_spans(calls)
+        self._repeat, self._persist, self._recovery = repeat, persist, recovery
+        self._random = random.Random(seed)  # noqa: S311 - no secret
         self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._send, daemon=True) for _ in range(threads)]
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -105,16 +157,33 @@ class Traffic:
         for thread in self._threads:
             thread.join()
 
-    def _send(self) -> None:
+    def _run(self) -> None:
         with channel(self.target) as connection:
             while not self._ended.wait(self.pause):
-                body, transactions = request(self.calls)
-                begin = time.monotonic()
-                try:
-                    call(connection, TRACES, body)
-                except grpc.RpcError as error:
-                    self.unanswered.update(transactions)
-                    self.codes.add(error.code().name)
-                else:
-                    self.slowest = max(self.slowest, time.monotonic() - begin)
-                    self.acknowledged.update(transactions)
+                for sending in self._make():
+                    self._deliver(connection, sending)
+
+    def _deliver(self, connection: grpc.Channel, sending: Sending) -> None:
+        while not self._send(connection, sending):
+            if self._ended.wait(self._recovery) or self._random.random() >= self._persist:
+                return
+        if self._random.random() < self._repeat:
+            self.requests["repeated"] += 1
+            self._send(connection, sending)
+
+    def _send(self, connection: grpc.Channel, sending: Sending) -> bool:
+        """One attempt; whether more of them make no sense."""
+        begin = time.monotonic()
+        try:
+            call(connection, sending.method, sending.body)
+        except grpc.RpcError as error:
+            code = error.code().name
+            self.requests[code] += 1
+            if sending.transactions:
+                self.unanswered.update(sending.transactions)
+                self.codes.add(code)
+            return code == "INVALID_ARGUMENT"
+        self.slowest = max(self.slowest, time.monotonic() - begin)
+        self.requests["OK"] += 1
+        self.acknowledged.update(sending.transactions)
+        return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
 import logging
+import os
 import socket
 import threading
 from datetime import UTC, datetime
@@ -16,12 +18,15 @@ import polars as pl
 import pytest
 import uvicorn
 from opentelemetry import metrics
+from otel_moesif_sandbox import Sandbox
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_moesif import ComponentId, Context, Events
 from otel_moesif.schema import SCHEMA
+from tests.exporters.delivery import Delivery
+from tests.exporters.servers import make_authority
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 
@@ -56,6 +61,32 @@ FAULT = {
     "errorMessage": "APPLICATION_LEVEL_LIMIT_EXCEEDED",
     "errorType": "THROTTLED",
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in {"SSL_CERT_FILE", "SSL_CERT_DIR"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def deliver(tmp_path):
+    """Run an async test body with a sandbox and a way to it."""
+
+    def run(body, **options):
+        async def life():
+            async with Sandbox("127.0.0.1:0") as sandbox, Delivery(tmp_path, sandbox, **options) as delivery:
+                await body(sandbox, delivery)
+
+        asyncio.run(life())
+
+    return run
 
 
 @pytest.fixture

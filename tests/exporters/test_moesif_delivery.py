@@ -12,11 +12,19 @@ from importlib.metadata import version
 
 import pytest
 
-from otel_moesif import PermanentError, RetryableError
+from otel_moesif import PausedError, PermanentError, RetryableError
 from otel_moesif.exporters.moesif import FACTORY
 from otel_moesif.exporters.moesif.answer import ANSWER_CAP, retry_after_seconds
 
 APPLICATION_ID = "eyJhcHAiOiJ0ZXN0In0.secret-part-wxyz"
+
+
+@pytest.fixture
+def events(events):
+    """Events of just now: older ones Moesif would not take."""
+    now = datetime.now(UTC)
+    times = {"requestTimestamp": now, "responseTimestamp": now}
+    return lambda *changes: events(*({**times, **change} for change in changes or ({},)))
 
 
 @pytest.fixture
@@ -86,7 +94,7 @@ def test_any_2xx_is_a_success(ship, backend, events, status):
     ship(backend.url, events())
 
 
-@pytest.mark.parametrize("status", [301, 401, 402, 403, 404, 405, 408, 410, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [301, 401, 402, 403, 404, 405, 406, 408, 410, 429, 500, 502, 503, 504])
 def test_these_are_tried_again(ship, backend, events, status):
     backend.answers = [(status, b"busy", {"Retry-After": "17"})]
     with pytest.raises(RetryableError, match=f"HTTP {status}: busy") as caught:
@@ -94,15 +102,22 @@ def test_these_are_tried_again(ship, backend, events, status):
     assert caught.value.retry_after == 17
 
 
-@pytest.mark.parametrize("status", [401, 402, 403])
-def test_a_refused_application_id_is_said(ship, backend, events, status):
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (401, "check application_id"),
+        (402, "subscription at Moesif is not active"),
+        (403, "check application_id"),
+    ],
+)
+def test_what_only_somebody_can_mend_pauses_and_says_the_remedy(ship, backend, events, status, remedy):
     backend.answers = [(status, b"", {})]
-    with pytest.raises(RetryableError, match="check application_id") as caught:
+    with pytest.raises(PausedError, match=remedy) as caught:
         ship(backend.url, events())
     assert caught.value.retry_after is None
 
 
-@pytest.mark.parametrize("status", [400, 406, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_these_are_final(ship, backend, events, status):
     backend.answers = [(status, b"request.uri is missing", {})]
     with pytest.raises(PermanentError, match=f"HTTP {status}: request.uri is missing"):
@@ -129,7 +144,7 @@ def test_nobody_listens(ship, events):
 def test_no_answer_in_time(ship, events):
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(RetryableError, match=r"no answer from http://127.0.0.1:\d+ within 0.1 s"),
+        pytest.raises(RetryableError, match=r"no answer within 0\.1 s"),
     ):
         ship(f"http://127.0.0.1:{silent.getsockname()[1]}", events(), timeout="100ms")
 

@@ -1,38 +1,20 @@
-"""What of an event stands where in Moesif's model (apidocs _events-api.md)."""
+"""What of an event stands where in Moesif's model (apidocs _events-api.md), in the default shape."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from otel_moesif import Events
-from otel_moesif.exporters.moesif import FACTORY
-from otel_moesif.exporters.moesif.mapping import to_moesif
-from otel_moesif.schema import BY_NAME, FIELDS, SCHEMA, Place
+from otel_moesif.schema import FIELDS, SCHEMA, Place
+from tests.exporters.mapped import FAULT, mapped
 
 NOBODY = "0.0.0.0"  # noqa: S104 - nothing is bound
-
-FAULT = {
-    "eventType": "fault",
-    "proxyResponseCode": 429,
-    "targetResponseCode": -1,
-    "errorCode": 900803,
-    "errorMessage": "APPLICATION_LEVEL_LIMIT_EXCEEDED",
-    "errorType": "THROTTLED",
-    "backendLatency": ...,
-    "responseLatency": ...,
-}
-
-
-def mapped(events):
-    return [json.loads(text) for text in to_moesif(events)]
 
 
 @pytest.fixture
@@ -46,6 +28,7 @@ def one(events):
 
 def test_a_response(one):
     event = one(companyId="acme", sessionToken="k1", weight=4, requestSize=5)
+    assert event["request"].pop("content_length") == 5
     metadata = event.pop("metadata")
     assert event == {
         "request": {
@@ -63,6 +46,7 @@ def test_a_response(one):
         "transaction_id": "6f1c1b0e-4b8e-5f0a-9a54-0d7f8f3f0a11",
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "span": {"id": "00f067aa0ba902b7", "parent_id": "b3c3f3c3f3c3f3c3"},
+        "action_name": "GET /order/{id}",
         "direction": "Incoming",
         "weight": 4,
     }
@@ -227,62 +211,134 @@ def test_custom_properties_join_the_metadata(events):
     assert result[1]["metadata"] == result[2]["metadata"]
 
 
-TEXTS = [name for name, dtype in SCHEMA.items() if dtype == pl.String and name != "customProperties"]
-SPECIAL = st.sampled_from(
-    ['"', "\\", "{}", "{{", "}", '","x":"', "\n", "\x00", "\x1f", "\u2028", "😀", "null"]
+def test_custom_properties_without_members_join_as_nothing(one):
+    assert one(customProperties="{ }")["metadata"] == one()["metadata"]
+
+
+def test_objects_of_ai_calls_stay_objects(one):
+    usage = {"promptTokens": 12, "completionTokens": 30, "totalTokens": 42, "hour": 3}
+    meta = {"vendorName": "OpenAI", "vendorVersion": "1", "model": "gpt-4o"}
+    event = one(customProperties=json.dumps({"aiMetadata": meta, "aiTokenUsage": usage}))
+    assert event["metadata"]["aiMetadata"] == meta
+    assert event["metadata"]["aiTokenUsage"] == usage
+
+
+@pytest.mark.parametrize(
+    ("change", "action"),
+    [
+        ({}, "GET /order/{id}"),
+        ({"apiType": "GRAPHQL", "apiMethod": "QUERY", "apiResourceTemplate": "a,b"}, "QUERY a,b"),
+        (
+            {"apiType": "GRPC", "apiMethod": "POST", "apiResourceTemplate": "/pizza.v1.Orders/Get"},
+            "pizza.v1.Orders/Get",
+        ),
+        ({"apiResourceTemplate": ...}, None),
+        ({"apiResourceTemplate": ""}, None),
+        ({"apiMethod": ...}, None),
+        ({**FAULT, "apiResourceTemplate": "/a"}, "GET /a"),
+    ],
 )
-ANY = st.none() | st.text() | st.lists(SPECIAL, max_size=3).map("".join)
+def test_the_action_is_the_operation(events, change, action):
+    event, plain = mapped(events(change, {}))
+    assert event.get("action_name") == action
+    assert plain["action_name"] == "GET /order/{id}"
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.fixed_dictionaries(dict.fromkeys(TEXTS, ANY)), min_size=1, max_size=4))
-def test_any_text_is_sent_as_it_is_and_no_null(rows):
-    events = Events(pl.DataFrame(rows, schema=dict.fromkeys(TEXTS, pl.String)))
-    for text, row in zip(to_moesif(events), rows, strict=True):
-        event = json.loads(text)
-        request = event["request"]
-        for name, sent in {
-            "companyId": event.get("company_id"),
-            "sessionToken": event.get("session_token"),
-            "transactionId": event.get("transaction_id"),
-            "traceId": event.get("trace_id"),
-            "spanId": event.get("span", {}).get("id"),
-            "apiMethod": request["verb"],
-            "apiName": event["metadata"]["apiName"],
-            "apiId": event["metadata"]["apiId"],
-            "userName": event["metadata"]["userName"],
-            "responseContentType": event["metadata"]["responseContentType"],
-        }.items():
-            assert sent == (row[name] if row[name] is not None else BY_NAME[name].default), name
-        for part in (event, request, event["metadata"], event.get("span", {})):
-            assert None not in part.values()
+def test_calls_that_leave_the_organisation_are_outgoing(events):
+    assert [event["direction"] for event in mapped(events({"isEgress": True}, {}))] == [
+        "Outgoing",
+        "Incoming",
+    ]
 
 
-def test_the_sandbox_takes_every_event(events, context):
-    """The sandbox checks against the documented model."""
-    sandbox = pytest.importorskip("otel_moesif_sandbox").Sandbox
-    batch = Events.concat(
-        [
-            events(
-                {"requestHeaders": [{"key": "a", "value": "b"}], "requestBody": "{}", "responseBody": "text"},
-                {"customProperties": '{"tier": 1}', "requestUri": ...},
-                {**FAULT, "transactionId": ...},
-            ),
-            Events(pl.DataFrame({"apiName": ["only"]})),
-        ]
+@pytest.mark.parametrize("name", ["blocked_by", "blockedBy"])
+def test_a_rule_that_blocked_the_call_is_reported(events, name):
+    custom = json.dumps({name: "rule-7"})
+    blocked, other, none = mapped(
+        events({"customProperties": custom}, {"customProperties": '{"x": "blocked_by"}'}, {})
     )
+    assert blocked["blocked_by"] == "rule-7"
+    assert "blocked_by" not in other
+    assert "blocked_by" not in none
 
-    async def ship():
-        async with sandbox("127.0.0.1:0") as receiver:
-            config = FACTORY.config(endpoint=receiver.url, application_id="sandbox-application-id")
-            exporter = FACTORY.build(config, context)
-            await exporter.start()
-            try:
-                await exporter.export(batch)
-            finally:
-                await exporter.shutdown()
-            return receiver.events
 
-    received = asyncio.run(ship())
-    assert received[:-1] == mapped(batch)[:-1]
-    assert received[-1]["metadata"]["apiName"] == "only"
+def test_a_batch_of_many_events_is_what_its_events_are_one_by_one(events):
+    """Many rows are looked at closer: values that all share, small numbers, fields of one kind of event."""
+    start = datetime(2022, 1, 20, 23, 59, 59, 990000, tzinfo=UTC)
+    changes = [
+        {
+            "requestTimestamp": start + timedelta(milliseconds=number),
+            "responseTimestamp": ... if number % 5 == 0 else start + timedelta(milliseconds=7 * number),
+            "responseSize": number * 997,
+            "responseLatency": 3 * number,
+            "requestSize": None if number % 3 else number,
+            "apiName": f'A"{number % 4}' if number > 200 else "plain",
+            "userName": "UNKNOWN" if number % 2 else "alice",
+            "proxyResponseCode": 0 if number % 50 == 7 else 200 + number,
+            **(FAULT if number % 11 == 0 else {}),
+        }
+        for number in range(300)
+    ]
+    batch = events(*changes)
+    assert mapped(batch) == [mapped(batch.slice(number, 1))[0] for number in range(300)]
+
+
+# -- rows of moesif.md section 3.2: defects of other integrations that this one does not have ---------------
+
+
+def test_row_g_the_weight_is_a_whole_number_of_at_least_one_and_no_field_is_extra(events):
+    for event in mapped(events({"weight": 0}, {"weight": ...}, {"weight": 25})):
+        assert type(event["weight"]) is int
+        assert event["weight"] >= 1
+        assert "regexMap" not in event
+        assert "tags" not in event
+
+
+def test_row_h_latencies_are_numbers_ids_stay_and_faults_have_their_user(events):
+    batch = events({}, {**FAULT, "apiCreator": "admin"})
+    first, again = mapped(batch), mapped(batch)
+    assert [event["transaction_id"] for event in first] == [event["transaction_id"] for event in again]
+    assert type(first[0]["metadata"]["responseLatency"]) is int
+    assert type(first[0]["metadata"]["responseCacheHit"]) is bool
+    fault = first[1]
+    assert fault["user_id"] == "alice"
+    assert fault["request"]["uri"].startswith("https://")
+    assert fault["request"]["verb"] == "GET"
+
+
+@pytest.mark.parametrize("millisecond", [0, 5, 50, 500])
+def test_row_j_milliseconds_have_three_digits(one, millisecond):
+    start = datetime(2022, 1, 20, 3, 34, 36, 1000 * millisecond, tzinfo=UTC)
+    event = one(requestTimestamp=start, responseTimestamp=start)
+    assert event["request"]["time"] == event["response"]["time"] == f"2022-01-20T03:34:36.{millisecond:03}Z"
+
+
+def test_row_l_the_uri_is_whole_and_base64_is_declared_in_the_event(one):
+    request = one(requestBody="plain")["request"]
+    assert re.match(r"https://[^/]+/", request["uri"])
+    assert request["transfer_encoding"] == "base64"
+    assert "transfer-encoding" not in {name.lower() for name in request["headers"]}
+
+
+def test_row_m_a_body_is_never_a_bare_string(one):
+    for body in ("text", '"text"', "<a/>", "1"):
+        request = one(requestBody=body)["request"]
+        assert base64.b64decode(request["body"], validate=True) == body.encode()
+
+
+def test_row_n_moesifs_own_keys_have_underscores(one):
+    event = one(companyId="c", sessionToken="s", requestBody="{}", customProperties='{"blockedBy":"r"}')
+    keys = [*event, *event["request"], *event["response"], *event["span"]]
+    assert [key for key in keys if not re.fullmatch(r"[a-z_]+", key)] == []
+
+
+def test_row_o_api_calls_are_sent_as_events_with_no_header_of_ours(one):
+    event = one(requestHeaders=[{"key": "x-a", "value": "1"}])
+    assert {"request", "response"} <= event.keys()
+    assert event["request"]["headers"].keys() == {"User-Agent", "x-a"}
+
+
+def test_row_q_json_bodies_go_as_json(one):
+    event = one(requestBody='{"a":[1]}', responseBody="[2]")
+    assert (event["request"]["body"], event["request"]["transfer_encoding"]) == ({"a": [1]}, "json")
+    assert (event["response"]["body"], event["response"]["transfer_encoding"]) == ([2], "json")

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
+from otel_moesif import ConfigError
 from otel_moesif.exporters.moesif import FACTORY
 
 
@@ -26,6 +27,7 @@ def test_defaults():
         ("https://api.moesif.net/v1/", "https://api.moesif.net"),
         ("http://localhost:9500/collector/v1", "http://localhost:9500/collector"),
         (" http://[::1]:9500 ", "http://[::1]:9500"),
+        ("HTTPS://api.moesif.net", "https://api.moesif.net"),
     ],
 )
 def test_an_endpoint_is_tolerated_as_people_write_it(written, used):
@@ -43,6 +45,12 @@ def test_an_endpoint_is_tolerated_as_people_write_it(written, used):
         "https://h:99999",
         "https://u:p@h",
         "https://h?a=b",
+        "https://h?",
+        "https://h#",
+        "https://:p@h",
+        "https://h h",
+        "https://h/\x00",
+        "https://xn--",
     ],
 )
 def test_what_is_no_base_url_is_refused(endpoint):
@@ -57,9 +65,9 @@ def test_what_is_no_application_id_is_refused_without_showing_it(application_id)
     assert "Schl" not in str(caught.value)
 
 
-def test_application_id_is_required_and_never_shown():
-    with pytest.raises(ValidationError, match="application_id"):
-        FACTORY.config()
+def test_application_id_is_required_and_never_shown(context):
+    with pytest.raises(ConfigError, match="application_id: is required"):
+        FACTORY.build(FACTORY.config(), context)
     assert "s3cret" not in repr(FACTORY.config(application_id="s3cret"))
 
 

@@ -6,8 +6,10 @@ import base64
 import json
 import logging
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
+import jwt
 import polars as pl
 import pytest
 from google.protobuf import json_format
@@ -16,10 +18,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_moesif.builtin import otel_moesif_dialects
-from otel_moesif.component import ComponentId, Context
+from otel_moesif.component import ComponentId, Context, Held
 from otel_moesif.errors import ConfigError
 from otel_moesif.otlp.decode import decode_spans
 from otel_moesif.processors.apim_event.processor import ApimEvent, ApimEventSettings
+from otel_moesif.spans import SCHEMA as SPANS
+from otel_moesif.spans import Spans
 
 MS = 1_000_000
 START = 1_750_000_000_000 * MS
@@ -81,15 +85,15 @@ def event(*specs, **options):
         ([server(404), client(404)], "response", 404, None),
         ([server(500), client(500)], "response", 500, None),
         ([server(301)], "response", -1, None),
-        ([server(401)], "fault", -1, ("AUTH", "AUTHENTICATION_FAILURE", 401)),
-        ([server(403)], "fault", -1, ("AUTH", "AUTHORIZATION_FAILURE", 403)),
-        ([server(429)], "fault", -1, ("THROTTLED", "OTHER", 429)),
+        ([server(401)], "fault", -1, ("AUTH", "AUTHENTICATION_FAILURE", 900901)),
+        ([server(403)], "fault", -1, ("AUTH", "AUTHORIZATION_FAILURE", 900910)),
+        ([server(429)], "fault", -1, ("THROTTLED", "OTHER", 900800)),
         ([server(404)], "fault", -1, ("OTHER", "RESOURCE_NOT_FOUND", 404)),
         ([server(503), client(**{"error.type": "timeout"})], "fault", -1,
-         ("TARGET_CONNECTIVITY", "OTHER", 503)),
+         ("TARGET_CONNECTIVITY", "OTHER", 101503)),
         ([server(504), client(**{"error.type": "timeout"})], "fault", -1,
-         ("TARGET_CONNECTIVITY", "CONNECTION_TIMEOUT", 504)),
-        ([server(502), client(200)], "fault", 200, ("TARGET_CONNECTIVITY", "OTHER", 502)),
+         ("TARGET_CONNECTIVITY", "CONNECTION_TIMEOUT", 101504)),
+        ([server(502), client(200)], "fault", 200, ("TARGET_CONNECTIVITY", "OTHER", 101503)),
         ([server(200), client(503, 10, 40), client(200, 50, 90, 3)], "response", 200, None),
     ],
 )  # fmt: skip
@@ -139,7 +143,7 @@ def test_stable_and_legacy_names_give_the_same_event(names):
         found["proxyResponseCode"],
     )
     assert given == ("POST", "/a/b", "/a", 201)
-    assert (found["userIp"], found["userAgent"], found["apiName"]) == ("192.0.2.7", "curl/8", "shop")
+    assert (found["userIp"], found["userAgentHeader"], found["apiName"]) == ("192.0.2.7", "curl/8", "shop")
 
 
 def test_identity_and_defaults():
@@ -158,21 +162,82 @@ def test_spans_that_are_no_calls_make_no_events():
     assert found["eventType"] == "fault"  # and the database is not the backend
 
 
+S = 1_000_000_000
+
+
+def held(processed=None, now=0, since=None, ending=False):
+    """What a processor gave back, as the converter gives it again."""
+    own = [
+        pl.lit(since if since is not None else now, pl.Int64).alias("since"),
+        pl.lit(1, pl.Int64).alias("piece"),
+    ]
+    rows = {name: frame.with_columns(own) for name, frame in (processed.held if processed else {}).items()}
+    return Held(rows, now, ending)
+
+
 def test_a_backend_span_may_come_in_an_earlier_batch():
     mine = processor()
-    first = mine.process_held(spans(client(500)), None)
-    assert (len(first.batch), first.held.height) == (0, 1)
-    second = mine.process_held(spans(server(500)), first.held)
+    first = mine.process_held(spans(client(500)), held())
+    assert (len(first.batch), first.held["children"].height, first.due) == (0, 1, 30 * S)
+    second = mine.process_held(spans(server(500)), held(first))
     assert second.batch.frame["eventType"].to_list() == ["response"]
-    assert second.held.height == 0
+    assert not any(rows.height for rows in second.held.values())
+
+
+def test_a_backend_span_may_come_in_a_later_batch():
+    mine = processor()
+    mine.process_held(
+        spans(server(200), client(200), trace=9), held()
+    )  # this sender reports its backend calls
+    first = mine.process_held(spans(server(500)), held(now=S))
+    assert (len(first.batch), first.held["calls"].height, first.due) == (0, 1, 2 * S)
+    second = mine.process_held(spans(client(500)), held(first, S, since=S))
+    assert second.batch.frame.select("eventType", "backendLatency").rows() == [("response", 80)]
+    assert not any(rows.height for rows in second.held.values())
+    assert second.due is None
+
+
+def test_a_call_whose_backend_span_never_comes_leaves_in_time():
+    mine = processor(assembly={"wait": "3s"})
+    mine.process_held(spans(server(200), client(200), trace=9), held())
+    first = mine.process_held(spans(server(401)), held(now=S))
+    waits = mine.process_held(spans(server(200), client(200), trace=8), held(first, 3 * S, since=S))
+    assert (len(waits.batch), waits.due) == (1, 4 * S)
+    last = mine.process_held(Spans(SPANS.to_frame(), {}, (), 0), held(waits, 4 * S, since=S))
+    assert last.batch.frame["errorType"].to_list() == ["AUTH"]
+    assert (last.held["calls"].height, last.due) == (0, None)
+
+
+def test_a_call_does_not_wait_where_backend_spans_come_first_or_never():
+    mine = processor(assembly={"wait": "0s"})
+    mine.process_held(spans(server(200), client(200), trace=9), held())
+    assert len(mine.process_held(spans(server(500)), held()).batch) == 1
+    assert (
+        len(processor().process_held(spans(server(500)), held()).batch) == 1
+    )  # nobody saw a CLIENT span yet
 
 
 def test_what_waits_is_bounded_in_time_and_number():
     mine = processor(assembly={"timeout": "10s", "max_rows": 2})
-    held = mine.process_held(spans(*(client(200, id_=n) for n in range(2, 7))), None).held
-    assert held.height == 2
-    old = held.with_columns(pl.col("since") - 11_000 * MS)
-    assert mine.process_held(spans(server(200), trace=2), old).held.height == 0
+    first = mine.process_held(spans(*(client(200, id_=n) for n in range(2, 7))), held())
+    assert first.held["children"].height == 2
+    later = mine.process_held(spans(server(200), trace=2), held(first, 11 * S, since=0))
+    assert later.held["children"].height == 0
+
+
+def test_calls_beyond_the_bound_leave_early_instead_of_getting_lost():
+    mine = processor(assembly={"max_rows": 2})
+    mine.process_held(spans(server(200), client(200), trace=9), held())
+    one = mine.process_held(spans(*((*server(200)[:1], n, *server(200)[2:]) for n in range(11, 16))), held())
+    assert (len(one.batch), one.held["calls"].height) == (3, 2)
+
+
+def test_at_the_end_nothing_waits():
+    mine = processor()
+    mine.process_held(spans(server(200), client(200), trace=9), held())
+    first = mine.process_held(spans(server(500)), held())
+    last = mine.process_held(Spans(SPANS.to_frame(), {}, (), 0), held(first, ending=True))
+    assert (len(last.batch), last.due) == (1, None)
 
 
 def test_further_properties_keep_their_types():
@@ -212,3 +277,101 @@ def test_a_real_envoy_span():
     assert given == ("ENVOY", "GET", 200, "response")
     assert found["requestUri"] == "http://www.example.com/status/200"
     assert found["correlationId"] == "b5fa5226-ad2f-90a1-bd3a-e02d834301cd"
+
+
+@pytest.mark.parametrize(
+    ("state", "weight"),
+    [("ot=th:8", 2), ("a=b,ot=rv:1;th:c", 4), ("ot=th:0", 1), ("ot=th:fd70a4", 100), ("ot=rv:1", 1), ("", 1)],
+)
+def test_a_sampled_call_stands_for_as_many_as_its_trace_state_says(state, weight):
+    batch = spans(server(200))
+    rows = batch.frame.with_columns(trace_state=pl.lit(state))
+    assert processor().process(replace(batch, frame=rows)).frame["weight"].item() == weight
+
+
+def internal(id_, parent, **attributes):
+    return (Span.SPAN_KIND_INTERNAL, id_, parent, 5, 95, attributes)
+
+
+def test_a_backend_span_is_found_through_the_spans_between():
+    through = (*client(404, id_=9)[:2], 8, *client(404)[3:])
+    found = event(server(404), internal(7, 1), internal(8, 7), through)
+    assert (found["eventType"], found["targetResponseCode"], found["backendLatency"]) == ("response", 404, 80)
+
+
+def test_spans_that_stand_in_a_ring_stop_nobody():
+    ring = [internal(7, 8), internal(8, 7)]
+    below = (*client(404, id_=9)[:2], 8, *client(404)[3:])
+    assert event(server(200), *ring, below)["eventType"] == "response"
+
+
+def test_spans_between_may_come_in_another_batch_than_those_below_them():
+    mine = processor()
+    below = (*client(404, id_=9)[:2], 8, *client(404)[3:])
+    first = mine.process_held(spans(below), held())
+    second = mine.process_held(spans(internal(8, 7)), held(first))
+    third = mine.process_held(spans(internal(7, 1), server(404)), held(second))
+    assert third.batch.frame["targetResponseCode"].to_list() == [404]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [(0, 200, "response"), (5, 404, "response"), ("UNAUTHENTICATED", 401, "response"), (14, 503, "response")],
+)
+def test_a_grpc_status_counts_under_the_http_status_that_it_amounts_to(code, status, kind):
+    key = "rpc.grpc.status_code" if isinstance(code, int) else "rpc.response.status_code"
+    rpc = {"rpc.system": "grpc", key: code}
+    found = event((Span.SPAN_KIND_SERVER, 1, 0, 0, 100, rpc), (Span.SPAN_KIND_CLIENT, 2, 1, 10, 90, rpc))
+    assert (found["proxyResponseCode"], found["targetResponseCode"]) == (status, status)
+    assert (found["eventType"], found["apiType"]) == (kind, "GRPC")
+
+
+def test_a_websocket_has_no_latencies_worth_the_name():
+    found = event(server(101), client(101))
+    parts = ("responseLatency", "backendLatency", "requestMediationLatency", "responseMediationLatency")
+    assert (found["apiType"], [found[part] for part in parts]) == ("WS", [0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("priority", "weight"), [(1, 1), ("1", 1), ("0.5", 1), (0, 4), ("0", 4), (-1, 4), ("high", 4), (None, 4)]
+)
+def test_a_call_that_was_kept_whatever_the_rate_stands_for_itself_alone(priority, weight):
+    more = {} if priority is None else {"sampling.priority": priority}
+    batch = spans(server(200, **more))
+    rows = batch.frame.with_columns(trace_state=pl.lit("ot=th:c"))
+    assert processor().process(replace(batch, frame=rows)).frame["weight"].item() == weight
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(-1, 0), (1, 0), (99999999999, 0), ("2xx", 0), ("200", 200), ("200.0", 200), (0, 0), (999, 999)],
+)
+def test_what_is_no_status_is_none(status, code):
+    found = event(server(status))
+    assert (found["proxyResponseCode"], found["eventType"]) == (code, "response" if code < 400 else "fault")
+
+
+@pytest.mark.parametrize(("start", "end"), [(START + 5, START), (START, 0), (0, START)])
+def test_an_answer_never_ends_before_its_call(start, end):
+    batch = spans(server(200))
+    rows = batch.frame.with_columns(start=pl.lit(start), end=pl.lit(end))
+    (found,) = processor().process(replace(batch, frame=rows)).frame.to_dicts()
+    assert found["responseLatency"] == 0
+    assert found["requestTimestamp"] == found["responseTimestamp"]
+    assert found["requestTimestamp"].year == 2025
+
+
+def test_a_websocket_is_answered_at_once_however_long_it_lasts():
+    found = event(server(101))
+    assert found["apiType"] == "WS"
+    assert found["requestTimestamp"] == found["responseTimestamp"]
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-jwt-assertion", "x-user-token", "X_User_Token"])
+def test_a_header_with_the_token_goes_no_further(header):
+    token = jwt.encode({"sub": "alice"}, "k" * 32)
+    key = f"http.request.header.{header}"
+    call = server(200, **{key: token, "http.request.header.accept": "a/b"})
+    found = event(call, jwt={"attributes": [key], "claims": {"userName": "sub"}})
+    assert found["userName"] == "alice"
+    assert found["requestHeaders"] == [{"key": "accept", "value": "a/b"}]
