@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from typing import Any
@@ -99,7 +100,7 @@ class Template:
         start = end - self._dice.randrange(1_000_000, 200_000_000)
         times = _TIMES % (start.to_bytes(8, "little"), end.to_bytes(8, "little"))
         for ids_at, times_at in zip(self._ids, self._times, strict=True):
-            random_id = self._dice.randbytes(24)
+            random_id = os.urandom(24)  # not the dice: a call that was sent before is no new one
             self._bytes[ids_at : ids_at + 28] = _IDS % (random_id[:16], random_id[16:])
             self._bytes[times_at : times_at + 18] = times
         return bytes(self._bytes)
