@@ -104,11 +104,12 @@ def listening(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_ports() -> tuple[int, int]:
+    """Two ports that nobody has."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def configuration(port: int, metrics_port: int, sink: str, journal: Path) -> dict[str, Any]:
@@ -142,9 +143,9 @@ def measure(scenario: Scenario, seconds: float, directory: Path) -> Row:
     floor_cpu, floor = measure_floor(scenario, seconds, directory)
     with Tree([sys.executable, str(HERE / "sink.py")], directory / "sink.log", pipe=True) as sink_process:
         sink = f"http://127.0.0.1:{sink_process.first_line()}"
-        port = free_port()
+        port, metrics_port = free_ports()
         config = directory / "config.yaml"
-        config.write_text(json.dumps(configuration(port, free_port(), sink, directory / "journal")))
+        config.write_text(json.dumps(configuration(port, metrics_port, sink, directory / "journal")))
         command = [sys.executable, "-m", "otel_moesif", "run", "--config", str(config)]
         with Tree(command, directory / "collector.log") as collector, httpx.Client(trust_env=False) as client:
 

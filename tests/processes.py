@@ -15,13 +15,6 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody has; the kernel does not hand it out again soon."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def until(condition: Callable[[], T], what: str = "", timeout: float = 10, pause: float = 0.02) -> T:
     """Ask again and again until the answer is true, and return that answer.
 

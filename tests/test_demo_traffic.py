@@ -36,6 +36,7 @@ from rich.console import Console
 from otel_moesif.demo.calls import APIS, OUTCOMES, make_call
 from otel_moesif.demo.run import Addresses, Plan, watch
 from otel_moesif.demo.traffic import SentCall, Traffic
+from tests.ports import free_port
 
 VERDICT = re.compile(r"(\d+) calls sent, (\d+) arrived as events \(0 missing\), 0 repeated")
 SERVER, CLIENT = 2, 3  # opentelemetry/proto/trace/v1/trace.proto, Span.SpanKind
@@ -186,12 +187,6 @@ def test_knows_when_nothing_was_taken(receiver, traffic):
 # --- the verdict, on a collector in miniature
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
     """Run the demo on this file's collector: exit code and what was printed."""
@@ -204,7 +199,7 @@ def demo(tmp_path, monkeypatch):
         shown = shown or io.StringIO()
         console = Console(file=shown, force_terminal=terminal, width=120)
         addresses = Addresses(f"127.0.0.1:{otlp}", f"http://127.0.0.1:{sandbox}")
-        command = [sys.executable, __file__, mode, str(otlp), str(sandbox)]
+        command = [sys.executable, "-m", "tests.test_demo_traffic", mode, str(otlp), str(sandbox)]
         code = watch(lambda journal: [*command, str(journal)], Plan(seconds, 100, console, addresses))
         return code, shown.getvalue()
 

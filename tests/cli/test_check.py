@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ import yaml
 
 from otel_moesif.exporters.moesif.answer import remedy
 from tests.exporters.servers import Http1, answered
+from tests.ports import free_port
 
 CONFIG = json.dumps({"app_id": "1:2", "sample_rate": 100}).encode()
 WELL = answered(200, CONFIG)
@@ -257,8 +257,7 @@ def test_an_extension_may_have_a_check_too(plugin, check):
 
 def test_the_sandbox_is_started_where_nobody_else_did(check):
     pytest.importorskip("otel_moesif_sandbox")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     exporter = {"endpoint": f"http://127.0.0.1:{port}", "application_id": "sandbox"}
     said = check({"moesif": exporter}, extensions={"moesif_sandbox": {"endpoint": f"127.0.0.1:{port}"}})
     assert (said.code, said.err) == (0, "")

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import Process, free_port, listening
+from tests.ports import free_port
+from tests.processes import Process, listening
 
 COMMAND = [sys.executable, "-m", "otel_moesif"]
 APPLICATION_ID = "test-application-id"
@@ -107,7 +108,6 @@ class Collector:
         exporters: Base URL of the Moesif that each exporter id sends to.
         own_sandbox: Run the sandbox as an extension of the collector, on that port.
         exporter_options: Put into every exporter's options.
-        grpc_port: Where it takes OTLP/gRPC; any free port by default.
         grpc: Further options of ``protocols::grpc``.
         http: Options of ``protocols::http``; it takes OTLP/HTTP only if they are given, at any free port.
         extensions: Options of extensions, by id; all of them run.
@@ -125,7 +125,6 @@ class Collector:
         exporters: Mapping[str, str],
         own_sandbox: int | None = None,
         exporter_options: Mapping[str, Any] | None = None,
-        grpc_port: int = 0,
         *,
         grpc: Mapping[str, Any] | None = None,
         http: Mapping[str, Any] | None = None,
@@ -135,7 +134,7 @@ class Collector:
     ) -> None:
         self.directory = directory
         self.env = dict(env or {})
-        self.grpc_port = grpc_port or free_port()
+        self.grpc_port = free_port()
         self.http_port = 0 if http is None else free_port()
         self.metrics_port = free_port()
         self.target = f"127.0.0.1:{self.grpc_port}"

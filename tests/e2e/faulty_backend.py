@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from tests.ports import free_port
+
 _DRIP_SECONDS = 0.05  # between two bytes of a slow answer; a whole one takes several seconds
 _ENDLESS_PIECE = b"x" * 65_536
 _CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
@@ -60,8 +62,8 @@ class FaultyBackend:
         self._fault: Fault | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._listener = self._bound(0)
-        self.port: int = self._listener.getsockname()[1]
+        self.port = free_port()
+        self._listener = self._bound(self.port)
 
     @property
     def url(self) -> str:

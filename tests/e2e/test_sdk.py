@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind
 
 from tests.e2e.collector import Collector, Sandbox, transaction_id
-from tests.processes import free_port, until
+from tests.ports import free_port
+from tests.processes import until
 
 CALLS = 300
 

@@ -25,6 +25,7 @@ from tests.exporters.servers import (
     answered,
     server_context,
 )
+from tests.ports import free_port
 
 
 def test_what_is_sent():
@@ -276,8 +277,7 @@ def test_what_is_not_http_at_all():
 
 
 def test_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     error = asyncio.run(unreachable(f"http://localhost:{port}"))
     assert error.what == f"nobody listens at localhost:{port}"
     assert error.remedy == "check endpoint"

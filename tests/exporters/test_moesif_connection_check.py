@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 
 import pytest
 import trustme
@@ -15,6 +14,7 @@ from otel_moesif.exporters.moesif.connection_check import check_application
 from otel_moesif.exporters.moesif.settings import MoesifSettings
 from tests.exporters.conftest import FIXTURES
 from tests.exporters.servers import Http1, Http2, Proxy, answered, server_context
+from tests.ports import free_port
 
 APPLICATION_ID = "eyJhcHAiOiJ0ZXN0In0.secret-part-wxyz"
 CONFIG = json.dumps({"app_id": "1:2", "sample_rate": 100}).encode()
@@ -174,8 +174,7 @@ def test_over_http2_and_tls(tmp_path):
 
 
 def test_nobody_there():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     checked = asyncio.run(check(f"http://127.0.0.1:{port}"))
     assert not checked.ok
     assert checked.verdict == f"nobody listens at 127.0.0.1:{port}"

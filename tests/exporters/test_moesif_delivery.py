@@ -15,6 +15,7 @@ import pytest
 from otel_moesif import PausedError, PermanentError, RetryableError
 from otel_moesif.exporters.moesif import FACTORY
 from otel_moesif.exporters.moesif.answer import ANSWER_CAP, retry_after_seconds
+from tests.ports import free_port
 
 APPLICATION_ID = "eyJhcHAiOiJ0ZXN0In0.secret-part-wxyz"
 
@@ -135,8 +136,7 @@ def test_an_answer_is_quoted_briefly_and_without_the_application_id(ship, backen
 
 
 def test_nobody_listens(ship, events):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     with pytest.raises(RetryableError, match=f"cannot reach http://127.0.0.1:{port}: "):
         ship(f"http://127.0.0.1:{port}", events())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import socket
 
 import pytest
 
@@ -20,6 +19,7 @@ from tests.exporters.servers import (
     Socks,
     server_context,
 )
+from tests.ports import free_port
 
 
 def test_through_a_proxy_to_https(authority):
@@ -103,8 +103,7 @@ def test_a_proxy_that_refuses(authority):
 
 
 def test_a_proxy_that_is_not_there():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     error = asyncio.run(unreachable("https://moesif.test", proxy_url=f"http://u:hunter2@127.0.0.1:{port}"))
     assert error.what == f"nobody listens at the proxy http://127.0.0.1:{port}"
     assert error.remedy == "check proxy_url"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,6 @@ _KEPT = 50_000
 _START_SECONDS = 60
 _IN_START_SHARE = 0.35  # of the kills
 _LONGEST_LIFE = 1.5  # seconds between the open port and the end
-_BELOW_EPHEMERAL = range(20_000, 32_000)  # Linux's ip_local_port_range begins at 32768
 # What a client of a collector that comes and goes may be told.
 _CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 _RETRIES = {"retry_on_failure": {"initial_interval": "100ms", "max_interval": "1s"}}
@@ -66,7 +63,6 @@ def torture(plan: Plan, directory: Path) -> Report:
             directory,
             {QUICK: quick.url, SLOW: slow.url},
             exporter_options=_RETRIES,
-            grpc_port=_lasting_port(),
         )
         collector.config["service"]["shutdown_timeout"] = f"{plan.shutdown_timeout}s"
         collector.config["service"]["telemetry"] = {"metrics": {"address": None}}
@@ -237,16 +233,3 @@ class _Run:
 def _first_line(error: AssertionError) -> str:
     """Without the output of the process, which follows, and is in its log anyway."""
     return str(error).partition("\n")[0]
-
-
-def _lasting_port() -> int:
-    """A port that nobody gets while the collector is away.
-
-    The kernel gives ephemeral ports to whoever connects, even to those who try to connect to this very port:
-    TCP can connect to itself, and the collector could then not start.
-    """
-    for port in random.sample(_BELOW_EPHEMERAL, len(_BELOW_EPHEMERAL)):
-        with contextlib.suppress(OSError), socket.socket() as candidate:
-            candidate.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port below the ephemeral ones")

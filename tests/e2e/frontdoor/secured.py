@@ -13,7 +13,8 @@ import bcrypt
 
 from tests.e2e.collector import Collector, Sandbox, sandbox
 from tests.extensions.issuer import AUDIENCE, RSA_KEYS, Issuer, public
-from tests.processes import Process, free_port, listening
+from tests.ports import free_port
+from tests.processes import Process, listening
 from tests.receivers.doors import Authority
 
 KEY = RSA_KEYS[0]

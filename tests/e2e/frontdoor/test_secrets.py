@@ -27,7 +27,8 @@ from tests.e2e.frontdoor.answers import JSON, GrpcDoor, HttpDoor
 from tests.e2e.frontdoor.payloads import calls, delimited, span_with
 from tests.e2e.frontdoor.planted import Planted
 from tests.extensions.issuer import AUDIENCE, RSA_KEYS, Issuer, public
-from tests.processes import free_port, until
+from tests.ports import free_port
+from tests.processes import until
 
 PLUGIN = '''
 from otel_moesif import Events, ProcessorFactory, Settings, hookimpl
