@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], what: str = "", timeout: float = 10, pause: float = 0.02) -> T:
+def until(condition: Callable[[], T], what: str = "", timeout: float = 60, pause: float = 0.02) -> T:
     """Ask again and again until the answer is true, and return that answer.
 
     Raises:
@@ -74,7 +74,7 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait(self, timeout: float = 10) -> int:
+    def wait(self, timeout: float = 30) -> int:
         """Wait for its end and return the exit code."""
         try:
             return self._popen.wait(timeout)
@@ -91,7 +91,7 @@ class Process:
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait(10)
 
-    def until(self, condition: Callable[[], T], what: str, timeout: float = 10) -> T:
+    def until(self, condition: Callable[[], T], what: str, timeout: float = 60) -> T:
         """`until`, but fails at once, with its output, when the process ends meanwhile."""
 
         def alive() -> T:

@@ -286,7 +286,7 @@ def convert(journal, bodies, wanted, *, poison=None, store=True, first=()):
     if store:
         journal.append(raw(*bodies))
     converter.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while journal.last_raw() and time.monotonic() < end:
         time.sleep(0.01)
     converter.shutdown(5)

@@ -76,7 +76,7 @@ def deliver(journal: Journal, exporter: Tenants, until, *, max_size: int = 100) 
         async with asyncio.TaskGroup() as tasks:
             for lane, sender in senders.items():
                 tasks.create_task(sender.run(cursors[lane]))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not until(senders):
                     await asyncio.sleep(0.002)
             for sender in senders.values():

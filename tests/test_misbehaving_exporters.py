@@ -30,7 +30,7 @@ class Hanging(Backend):
 
     def export(self, batch):
         self.attempts += 1
-        self.end.wait(10)
+        self.end.wait(60)
 
 
 def test_blocking_code_that_hangs_holds_up_no_other_exporter(journal):
@@ -48,7 +48,7 @@ def test_blocking_code_that_hangs_holds_up_no_other_exporter(journal):
         tasks = [asyncio.create_task(senders[0].run(Position()))]
         journal.convert(Conversion(chunks=chunks))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while hanging.attempts < 40:
                     await asyncio.sleep(0.005)
                 tasks.append(asyncio.create_task(senders[1].run(Position())))

@@ -114,7 +114,7 @@ def deliver(
         sender = Sender("a", backend, config, log, journal, telemetry, jitter=lambda: jitter)
         task = asyncio.create_task(sender.run(cursor or journal.cursors()["a"]))
         add(journal, log, *chunks)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not until():
                 await asyncio.sleep(0.005)
             sender.stop()

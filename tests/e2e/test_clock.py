@@ -45,7 +45,7 @@ def test_spans_find_each_other_and_nothing_stalls_when_the_clock_jumps(tmp_path,
             process.until(lambda n=so_far: len(traffic.acknowledged) > n + 500, "acknowledgements")
             assert time.monotonic() - begin < PATIENCE
             newest = set(traffic.acknowledged)
-            process.until(lambda new=newest: moesif.arrived().keys() >= new, "delivery", timeout=PATIENCE)
+            process.until(lambda new=newest: moesif.arrived().keys() >= new, "delivery", timeout=4 * PATIENCE)
         traffic.stop()
         wanted = traffic.acknowledged | joined
         until(lambda: moesif.arrived().keys() >= wanted, "every acknowledged call")
@@ -88,10 +88,10 @@ def test_backoff_goes_by_no_wall_clock(tmp_path, moesif):
             process.until(lambda n=failures: failed(moesif) > n, "a failed attempt")
             clock.set(offset)
             failures = failed(moesif)
-            process.until(lambda n=failures: failed(moesif) > n + 2, "further attempts", timeout=PATIENCE)
+            process.until(lambda n=failures: failed(moesif) > n + 2, "further attempts", timeout=4 * PATIENCE)
             moesif.behave()
             newest = set(traffic.acknowledged)
-            process.until(lambda new=newest: moesif.arrived().keys() >= new, "delivery", timeout=PATIENCE)
+            process.until(lambda new=newest: moesif.arrived().keys() >= new, "delivery", timeout=4 * PATIENCE)
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_a_date_to_retry_after_is_no_reason_to_wait_for_hours(tmp_path, moesif):
         process.until(lambda: len(traffic.acknowledged) >= 100, "acknowledgements")
         traffic.stop()
         process.until(
-            lambda: moesif.arrived().keys() >= traffic.acknowledged, "delivery", timeout=2 * PATIENCE
+            lambda: moesif.arrived().keys() >= traffic.acknowledged, "delivery", timeout=4 * PATIENCE
         )
 
 

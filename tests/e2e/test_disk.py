@@ -196,7 +196,7 @@ def test_a_directory_that_cannot_be_written_is_one_line_and_exit_1(tmp_path, moe
 def refused(process, traffic, timeout=15):
     """Wait until clients are refused, with UNAVAILABLE and RetryInfo, and see that it stays so."""
     process.until(lambda: traffic.codes, "a refusal", timeout)
-    process.until(lambda: refusal(traffic.target), "a refusal with RetryInfo", timeout=PATIENCE)
+    process.until(lambda: refusal(traffic.target), "a refusal with RetryInfo", timeout=4 * PATIENCE)
     assert traffic.codes == {"UNAVAILABLE"}
 
 

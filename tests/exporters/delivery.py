@@ -78,7 +78,7 @@ class Delivery:
             return list(visitor.dead_letters())
 
 
-async def until(condition, seconds=10):
+async def until(condition, seconds=60):
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

@@ -64,7 +64,7 @@ class Line:
         return self.counters.read(COUNTER, "result")
 
 
-async def came_true(condition, seconds=5.0):
+async def came_true(condition, seconds=30.0):
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.002)

@@ -45,7 +45,7 @@ def test_a_key_that_was_taken_back_is_forgotten():
                 issuer.keys = [public(OTHER_KEY, "k2")]
                 now[0] += issuer_keys._FRESH_SECONDS + 1000
                 await judged(own, issuer.token(OTHER_KEY, key_id="k2"))  # reads them, and waits for nothing
-                await asyncio.wait_for(own._keys._reading, 5)
+                await asyncio.wait_for(own._keys._reading, 30)
                 assert await judged(own, issuer.token(KEY, jti="2")) == NO
 
     asyncio.run(run())
@@ -71,7 +71,7 @@ def test_while_the_issuer_is_away_senders_are_told_to_try_again(caplog):
                 issuer.answers[path] = 500
                 now[0] += issuer_keys._FRESH_SECONDS
                 assert await judged(own, issuer.token(KEY, jti="2")) == "gateway-1"
-                await asyncio.wait_for(own._keys._reading, 5)
+                await asyncio.wait_for(own._keys._reading, 30)
                 with pytest.raises(Refused):  # it may have a new key by now
                     await own.authenticate(
                         {"authorization": f"Bearer {issuer.token(OTHER_KEY, key_id='k2')}"}
