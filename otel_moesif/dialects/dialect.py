@@ -34,6 +34,7 @@ from typing import TypeAlias
 import polars as pl
 
 from otel_moesif.attributes import Records, Source
+from otel_moesif.credentials import SENSITIVE_HEADERS
 from otel_moesif.schema import HEADERS
 from otel_moesif.spans import SpanKind
 
@@ -128,17 +129,18 @@ class Lookup:
             return pl.coalesce(self.text(*keys), self.resource(*keys))
         return self.plain(*keys)
 
-    def headers(self, prefix: str, *, without: frozenset[str] = frozenset()) -> pl.Expr:
+    def headers(self, prefix: str) -> pl.Expr:
         """All attributes under a prefix as one list of (key, value) per record, keys in lower case.
+
+        Those of `SENSITIVE_HEADERS` are left out.
 
         Args:
             prefix: For example ``http.request.header.``; what follows is the header's name. The legacy
                 spelling has ``_`` for ``-`` (semantic-conventions http-migration.md).
-            without: Header names to leave out.
         """
         if not any(key.startswith(prefix) for key in self._records.entries):
             return pl.lit(None, HEADERS)
-        return self._column(prefix, partial(_header_lists, prefix=prefix, without=without))
+        return self._column(prefix, partial(_header_lists, prefix=prefix))
 
     def computed(self, name: str, load: Callable[[Records], pl.Series]) -> pl.Expr:
         """A column of the dialect's own making, once per batch: what an expression cannot do.
@@ -178,11 +180,11 @@ def _resource(records: Records, key: str) -> pl.Series:
     return records.resource(key)
 
 
-def _header_lists(records: Records, prefix: str, without: frozenset[str]) -> pl.Series:
+def _header_lists(records: Records, prefix: str) -> pl.Series:
     parts = []
     for key in records.entries:
         name = _ITEM.sub("", key.removeprefix(prefix)).lower().replace("_", "-")
-        if key.startswith(prefix) and name not in without:
+        if key.startswith(prefix) and name not in SENSITIVE_HEADERS:
             values = _as_header(records.attribute(key))
             part = pl.DataFrame({"row": records.frame["row"], "value": values})
             parts.append(part.with_columns(pl.lit(name).alias("key")))

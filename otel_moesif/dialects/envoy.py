@@ -26,7 +26,6 @@ from otel_moesif.dialects.envoy_answers import (
 )
 from otel_moesif.dialects.envoy_log import is_log_call, log_call
 from otel_moesif.dialects.grpc_status import http_status
-from otel_moesif.dialects.semconv import SENSITIVE_HEADERS
 from otel_moesif.dialects.uri import first_of_list, first_segment, host_of, path_of
 from otel_moesif.spans import SpanKind
 
@@ -68,8 +67,8 @@ def call(a: Lookup) -> Fields:
         "requestSize": a.size("request_size", "http.request.body.size"),
         "responseContentType": a.text("http.response.header.content-type", "grpc.content_type"),
         "requestUri": url,
-        "requestHeaders": a.headers("http.request.header.", without=SENSITIVE_HEADERS),
-        "responseHeaders": a.headers("http.response.header.", without=SENSITIVE_HEADERS),
+        "requestHeaders": a.headers("http.request.header."),
+        "responseHeaders": a.headers("http.response.header."),
         # Else the CLIENT span decides.
         "fault": pl.when(answered_itself(flags) | no_cluster).then(is_error(status)),
         "faultType": fault_type(flags),

@@ -194,8 +194,8 @@ def log_call(a: Lookup) -> Fields:
         ),
         "responseContentType": a.text("http.response.header.content-type"),
         "requestUri": a.text("url.full"),
-        "requestHeaders": a.headers("http.request.header.", without=semconv.SENSITIVE_HEADERS),
-        "responseHeaders": a.headers("http.response.header.", without=semconv.SENSITIVE_HEADERS),
+        "requestHeaders": a.headers("http.request.header."),
+        "responseHeaders": a.headers("http.response.header."),
         "fault": pl.when(source.is_not_null()).then((source == _KONG) & (status >= 400)),
     }
 

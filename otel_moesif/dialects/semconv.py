@@ -22,20 +22,6 @@ from otel_moesif.dialects.uri import (
 )
 from otel_moesif.spans import SpanKind
 
-# Never published by WSO2's own reporter (carbon-apimgt AnalyticsPayloadUtil.SENSITIVE_HEADERS), and the
-# usual names of API keys and of WSO2's backend token beside them.
-SENSITIVE_HEADERS = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "x-jwt-assertion",
-        "cookie",
-        "set-cookie",
-        "apikey",
-        "api-key",
-        "x-api-key",
-    }
-)
 _STATUS = ("http.response.status_code", "http.status_code")
 _METHOD = ("http.request.method", "http.method")
 # What Spring's Micrometer calls them (DefaultServerRequestObservationConvention); asked for last.
@@ -97,8 +83,8 @@ def call(a: Lookup) -> Fields:
             pl.coalesce(a.text(*_header("host"), "http.host"), host),
             pl.coalesce(target, full, rpc),
         ),
-        "requestHeaders": a.headers("http.request.header.", without=SENSITIVE_HEADERS),
-        "responseHeaders": a.headers("http.response.header.", without=SENSITIVE_HEADERS),
+        "requestHeaders": a.headers("http.request.header."),
+        "responseHeaders": a.headers("http.response.header."),
     }
 
 

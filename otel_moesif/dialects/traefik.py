@@ -138,8 +138,8 @@ def log_call(a: Lookup) -> Fields:
         "requestUri": absolute_uri(
             target, a.text("RequestScheme"), a.text("RequestAddr", "RequestHost"), target
         ),
-        "requestHeaders": a.headers("request_", without=semconv.SENSITIVE_HEADERS),
-        "responseHeaders": a.headers("downstream_", without=semconv.SENSITIVE_HEADERS),
+        "requestHeaders": a.headers("request_"),
+        "responseHeaders": a.headers("downstream_"),
         "fault": (status >= 400) & ((answered < 400) | answered.is_null()),
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from otel_moesif.dialects.semconv import SENSITIVE_HEADERS
+from otel_moesif.credentials import SENSITIVE_HEADERS
 from otel_moesif.schema import FIELDS, SCHEMA, Place
 
 # Columns of the event that WSO2 has under the same name; errorCodeInferred is ours.

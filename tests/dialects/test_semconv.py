@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from otel_moesif.credentials import SENSITIVE_HEADERS
 from tests.dialects.otlp import CLIENT, SERVER, One, event, given, make_spans
 
 BASE = {
@@ -136,3 +137,14 @@ def test_a_caller_that_left_is_no_failure_of_the_backend():
         "OTHER",
         "UNCLASSIFIED",
     )
+
+
+@pytest.mark.parametrize("way", ["request", "response"])
+@pytest.mark.parametrize(
+    "spelt", [str, str.title, lambda name: name.replace("-", "_")], ids=["as is", "title", "legacy"]
+)
+def test_credentials_in_headers_stay_out(way, spelt):
+    prefix = f"http.{way}.header."
+    captured = {f"{prefix}{spelt(name)}": ["s3cret"] for name in SENSITIVE_HEADERS}
+    found = of(**captured, **{f"{prefix}accept": ["a/b"]})
+    assert found[f"{way}Headers"] == [{"key": "accept", "value": "a/b"}]

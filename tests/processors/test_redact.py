@@ -8,9 +8,10 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from otel_moesif.credentials import SENSITIVE_HEADERS
 from otel_moesif.errors import ConfigError
 from otel_moesif.processors.redact.processor import Redact
-from otel_moesif.processors.redact.settings import HEADERS, QUERY, RedactSettings
+from otel_moesif.processors.redact.settings import QUERY, RedactSettings
 from otel_moesif.processors.redact.values import MASK
 from tests.processors.events import Counters, headers
 from tests.processors.redaction import CARD, EMAIL, KEY, everything, one, redacted
@@ -26,11 +27,11 @@ def refused(**options):
 
 
 def test_headers_that_carry_credentials_are_masked_without_any_option_whatever_their_case():
-    given_ = [{"key": name.title(), "value": "s3cret"} for name in HEADERS] + headers(accept="json")
+    given_ = [{"key": name.title(), "value": "s3cret"} for name in SENSITIVE_HEADERS] + headers(accept="json")
     out = redacted({"requestHeaders": given_, "responseHeaders": headers(SET_COOKIE="s3cret")})
     assert "s3cret" not in everything(out)
     assert out.frame["requestHeaders"][0].to_list() == [
-        *({"key": name.title(), "value": MASK} for name in HEADERS),
+        *({"key": name.title(), "value": MASK} for name in SENSITIVE_HEADERS),
         {"key": "accept", "value": "json"},
     ]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from otel_moesif.component import Context, ProcessorFactory
+from otel_moesif.credentials import SENSITIVE_HEADERS
 from otel_moesif.errors import ConfigError, Problem
 from otel_moesif.events import Events
 from otel_moesif.processors.columns import problems_of, property_name, text_problem
@@ -15,7 +16,7 @@ from otel_moesif.processors.properties import COLUMN, as_json, read_property, wi
 from otel_moesif.processors.redact.bodies import BodyRules
 from otel_moesif.processors.redact.headers import redacted
 from otel_moesif.processors.redact.paths import Path, parse_path
-from otel_moesif.processors.redact.settings import HEADERS, QUERY, PatternSettings, RedactSettings
+from otel_moesif.processors.redact.settings import QUERY, PatternSettings, RedactSettings
 from otel_moesif.processors.redact.texts import (
     ENCODED,
     Rule,
@@ -88,7 +89,10 @@ class Redact:
         in_uri = [user_info, *([query(names, embedded=False)] if names else [])]
         in_json = [user_info, *([query(names, embedded=True)] if names else [])]
         companions = [name for column in self._values for name in _COMPANIONS.get(column, ())]
-        headers = [*(HEADERS if settings.default_headers else ()), *map(str.lower, settings.headers)]
+        headers = [
+            *sorted(SENSITIVE_HEADERS if settings.default_headers else ()),
+            *map(str.lower, settings.headers),
+        ]
         headers = [name.replace("_", "-") for name in (*headers, *companions)]
         self._headers = wildcards(headers, ".*") or _NO_NAME
 

@@ -12,33 +12,6 @@ MaskType: TypeAlias = Literal["IPV4", "IPV6", "EMAIL", "STRING"]
 """Those of WSO2's ``[apim.analytics.mask]``."""
 Known: TypeAlias = Literal["email", "card_number", "token"]
 
-# The first four are never published by WSO2 (AnalyticsPayloadUtil.SENSITIVE_HEADERS); the others carry
-# credentials in products that write them: gateways' keys, backend JWTs, cloud and forwarded credentials.
-HEADERS = (
-    "authorization",
-    "apikey",
-    "cookie",
-    "set-cookie",
-    "proxy-authorization",
-    "authentication-info",
-    "api-key",
-    "x-api-key",
-    "x-apikey",
-    "internal-key",
-    "x-auth-token",
-    "x-access-token",
-    "x-csrf-token",
-    "x-xsrf-token",
-    "x-jwt-assertion",
-    "x-goog-iap-jwt-assertion",
-    "x-amzn-oidc-data",
-    "x-amzn-oidc-accesstoken",
-    "x-amz-security-token",
-    "x-forwarded-access-token",
-    "x-forwarded-client-cert",
-    "x-vault-token",
-    "ocp-apim-subscription-key",
-)
 # Parameters of OAuth (RFC 6749, 6750, 7521, 7636, 8628, 8693), OpenID Connect and SAML's bindings; sessions
 # of Java and PHP; signatures of cloud URLs as in the OpenTelemetry semantic conventions for url.full; what
 # Google calls its API keys.
