@@ -14,6 +14,7 @@ SENSITIVE_HEADERS = frozenset(
         "api-key",
         "x-api-key",
         "x-apikey",
+        "x-gravitee-api-key",
         "internal-key",
         "x-auth-token",
         "x-access-token",

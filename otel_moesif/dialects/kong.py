@@ -20,6 +20,7 @@ from otel_moesif.spans import SpanKind
 
 # What nginx puts in where a backend gave no answer (ngx_http_upstream.c): refused or cut off, timed out.
 _NO_ANSWER = (502, 504)
+_CLIENT_GONE = 499  # NGINX's word for a caller that left before the answer
 _NS_PER_MS = 1_000_000
 _ERROR = 2  # Status.StatusCode of opentelemetry/proto/trace/v1/trace.proto
 _UPSTREAM, _KONG = "upstream", "kong"  # kong.response.source
@@ -103,7 +104,7 @@ def otherwise(a: Lookup) -> Fields:
     return {
         "apiName": a.text("http.route"),
         "apiType": semconv.api_type(a),
-        "status": status,
+        "status": pl.when(status != _CLIENT_GONE).then(status),
         "failed": status.is_in(_NO_ANSWER),
     }
 

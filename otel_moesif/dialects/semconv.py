@@ -183,5 +183,5 @@ SEMCONV = Dialect(
     name="semconv",
     gateway_type="OTEL",
     detect=lambda _source, _keys: True,
-    spans=SpanTable(call, backend, is_backend, is_call),
+    spans=SpanTable(call, backend, is_backend, is_call, absence_proves=False),
 )

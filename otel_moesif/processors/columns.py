@@ -15,6 +15,9 @@ PROPERTY = "property."
 
 # By it a backend knows a call again on every retry and replay; whoever changes it counts calls twice.
 FIXED = frozenset({"transactionId"})
+# One JSON object: whoever could write it as a whole could make it none.
+_OBJECT = "customProperties"
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 # What JSON path and JSON text would have to escape.
 _NOT_IN_NAMES = frozenset("'\"\\[]\n")
 
@@ -48,6 +51,8 @@ def target_problem(column: str) -> str:
     name = property_name(column)
     if column in FIXED:
         return f"{column} cannot be changed: by it a backend knows the call again on a retry or replay"
+    if column == _OBJECT:
+        return f"{column} is the object of all properties: name one of them, {PROPERTY}<name>"
     if name in SCHEMA:
         return f'the event has a field "{name}" already; choose another name for the property'
     return name_problem(column)
@@ -59,6 +64,23 @@ def text_problem(column: str) -> str:
     if not problem and property_name(column) is None and SCHEMA[column] != pl.String:
         return f"{column} is no text ({SCHEMA[column]})"
     return problem
+
+
+def castable(given: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether values become others by themselves; a moment and a flag only come from their like."""
+    if given == pl.Null:
+        return True
+    if given.is_nested() or given == pl.Binary:
+        return False
+    if wanted == pl.Boolean:
+        return given == pl.Boolean
+    return wanted == pl.String or given.is_temporal() == wanted.is_temporal()
+
+
+def flag(text: pl.Expr) -> pl.Expr:
+    """Words as flags; null where it is neither yes nor no. Polars has no cast for that."""
+    word = text.str.strip_chars().str.to_lowercase()
+    return pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False)  # noqa: FBT003
 
 
 def did_you_mean(word: str, known: Iterable[str] = tuple(SCHEMA)) -> str:

@@ -10,7 +10,14 @@ from pydantic import Field, model_validator
 from otel_moesif.component import Context, ProcessorFactory
 from otel_moesif.errors import ConfigError, Problem
 from otel_moesif.events import Events
-from otel_moesif.processors.columns import PROPERTY, completed, name_problem, property_name, target_problem
+from otel_moesif.processors.columns import (
+    PROPERTY,
+    castable,
+    completed,
+    name_problem,
+    property_name,
+    target_problem,
+)
 from otel_moesif.processors.properties import COLUMN, as_json, edited, with_members, with_properties, without
 from otel_moesif.processors.sql import Sql
 from otel_moesif.schema import SCHEMA
@@ -86,7 +93,7 @@ class _Step:
         self._gone: set[str] = set()
         self._cleared: list[str] = []
         for number, name in enumerate(settings.delete):
-            self._say(target_problem(name), f"{path}::delete[{number}]")
+            self._say("" if name == COLUMN else target_problem(name), f"{path}::delete[{number}]")
             member = property_name(name)
             if member is None:
                 self._cleared.append(name)
@@ -147,7 +154,7 @@ class _Step:
             self._members[member] = sql
         elif SCHEMA[target].is_nested():
             self._say(f"{target} is a list and cannot be set, only deleted", path)
-        elif not _castable(sql.dtype, SCHEMA[target]):
+        elif not castable(sql.dtype, SCHEMA[target]):
             self._say(
                 f"{target} is {SCHEMA[target]}, but the expression gives {sql.dtype} (in: {text})", path
             )
@@ -172,17 +179,6 @@ class _Step:
     def _say(self, message: str, path: str) -> None:
         if message:
             self._problems.append(Problem(path, message))
-
-
-def _castable(given: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether values become others by themselves; a moment and a flag only come from their like."""
-    if given == pl.Null:
-        return True
-    if given.is_nested() or given == pl.Binary:
-        return False
-    if wanted == pl.Boolean:
-        return given == pl.Boolean
-    return wanted == pl.String or given.is_temporal() == wanted.is_temporal()
 
 
 FACTORY = ProcessorFactory(

@@ -202,6 +202,15 @@ def test_the_only_try_answered_with_the_status_of_the_call(status):
     assert (found["backendLatency"], found["requestMediationLatency"]) == (80, 10)
 
 
+def test_a_caller_that_left_was_answered_by_no_backend():
+    found = one(root(499), balancer())
+    assert (found["eventType"], found["proxyResponseCode"], found["targetResponseCode"]) == (
+        "response",
+        499,
+        -1,
+    )
+
+
 def test_a_retry_that_is_answered_counts():
     found = one(root(200), balancer(1, 5, 20, 502), balancer(2, 21, 90))
     assert (found["eventType"], found["targetResponseCode"]) == ("response", 200)

@@ -52,7 +52,9 @@ def spans(*specs, trace=1, service="shop"):
         )
         for key, value in attributes.items():
             target = one.attributes.add(key=key).value
-            if isinstance(value, int):
+            if isinstance(value, bool):
+                target.bool_value = value
+            elif isinstance(value, int):
                 target.int_value = value
             else:
                 target.string_value = value
@@ -74,7 +76,10 @@ def client(status=None, start=10, end=90, id_=2, **more):
 
 
 def event(*specs, **options):
-    (found,) = processor(**options).process(spans(*specs)).frame.to_dicts()
+    """The event of one call, of a sender that was seen to report its backend calls."""
+    seen = processor(**options)
+    seen.process(spans(server(200), client(200)))
+    (found,) = seen.process(spans(*specs)).frame.to_dicts()
     return found
 
 
@@ -102,6 +107,20 @@ def test_response_or_fault(specs, kind, target, error):
     assert (found["eventType"], found["targetResponseCode"]) == (kind, target)
     given = (found["errorType"], found["errorMessage"], found["errorCode"])
     assert given == (error or (None, None, None))
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 429, 500, 503])
+def test_where_no_backend_call_is_ever_reported_its_absence_proves_nothing(status):
+    (found,) = processor().process(spans(server(status))).frame.to_dicts()
+    assert (found["eventType"], found["proxyResponseCode"]) == ("response", status)
+    assert found["targetResponseCode"] == status
+    assert found["errorType"] is None
+
+
+def test_a_caller_that_left_was_answered_by_nobody():
+    (found,) = processor().process(spans(server(499))).frame.to_dicts()
+    assert (found["eventType"], found["proxyResponseCode"]) == ("response", 499)
+    assert found["targetResponseCode"] == -1
 
 
 def test_latencies_are_those_of_the_last_attempt():

@@ -187,7 +187,12 @@ def test_all_mistakes_are_told_with_their_places(file, tmp_path):
             {
                 "file": path,
                 "match": {"apiID": "id", "requestHeaders": "id"},
-                "set": {"transactionId": "id", "property.apiName": "id", "requestTimestamp": "id"},
+                "set": {
+                    "transactionId": "id",
+                    "property.apiName": "id",
+                    "requestTimestamp": "id",
+                    "customProperties": "id",
+                },
             },
         )
     said = {problem.path: problem.message for problem in caught.value.problems}
@@ -200,6 +205,7 @@ def test_all_mistakes_are_told_with_their_places(file, tmp_path):
         "tables[1]::set::transactionId",
         "tables[1]::set::property.apiName",
         "tables[1]::set::requestTimestamp",
+        "tables[1]::set::customProperties",
     }
     for wrong in ({"match": {}}, {"match": "apiId"}, {"set": {}}):
         with pytest.raises(ValidationError):

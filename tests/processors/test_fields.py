@@ -11,14 +11,19 @@ from opentelemetry.metrics import get_meter
 from otel_moesif.builtin import otel_moesif_dialects
 from otel_moesif.component import ComponentId, Context
 from otel_moesif.processors.apim_event.processor import ApimEvent, ApimEventSettings
-from tests.processors.test_apim_event import server, spans
+from tests.processors.test_apim_event import client, server, spans
 
 AUTHORIZATION = "http.request.header.authorization"
 
 
-def event(attributes=None, **options):
+def processor(**options):
     context = Context(ComponentId("apim_event"), logging.getLogger(), get_meter("t"), otel_moesif_dialects())
-    mine = ApimEvent(ApimEventSettings(**options), context)
+    return ApimEvent(ApimEventSettings(**options), context)
+
+
+def event(attributes=None, **options):
+    mine = processor(**options)
+    mine.process(spans(server(200), client(200)))  # from now on a call without a backend span means something
     (found,) = mine.process(spans(server(200, **(attributes or {})))).frame.to_dicts()
     return found
 
@@ -63,12 +68,52 @@ def test_what_cannot_be_cast_drops_nothing():
 
 
 @pytest.mark.parametrize(
+    ("hit", "expected"),
+    [("true", True), (True, True), ("1", True), ("No", False), (False, False), ("maybe", False), (7, False)],
+)
+def test_a_flag_is_read_from_words(hit, expected):
+    found = event({"cache.hit": hit}, fields={"responseCacheHit": ["cache.hit"]})
+    assert found["responseCacheHit"] is expected
+
+
+def test_an_expression_that_fails_for_one_call_costs_no_call():
+    mine = processor(fields={"responseSize": {"sql": "CAST(userName AS BIGINT)"}})
+    (one, other) = [server(200, **{"user.id": user}) for user in ("5", "bob")]
+    found = [mine.process(spans(call)).frame["responseSize"].item() for call in (one, other)]
+    assert found == [5, 0]
+
+
+def test_an_expression_that_says_nothing_leaves_the_default():
+    found = event(fields={"apiName": {"sql": "NULLIF(apiName, 'shop')"}, "apiId": {"sql": "property.plan"}})
+    assert (found["apiName"], found["apiId"]) == ("UNKNOWN", "UNKNOWN")
+
+
+def test_an_expression_may_look_at_properties():
+    found = event(
+        {"plan.name": "gold"},
+        properties={"plan": "plan.name"},
+        fields={"companyId": {"sql": "upper(property.plan)"}},
+    )
+    assert found["companyId"] == "GOLD"
+
+
+@pytest.mark.parametrize(
     ("fields", "problem"),
     [
         ({"apiNane": "x"}, "apiNane: is no field"),
         ({"transactionId": "x"}, "transactionId: is no field of the event that can be set"),
-        ({"apiName": {"sql": "uper(apiName)"}}, "is no expression over the event's fields"),
-        ({"apiName": {"sql": "no_such_column"}}, "is no expression"),
+        ({"apiName": {"sql": "uper(apiName)"}}, r"apiName: .*uper.*\(in: uper\(apiName\)\)"),
+        ({"apiName": {"sql": "no_such_column"}}, 'apiName: no event column "no_such_column"'),
+        ({"companyId": {"sql": "MAX(userName)"}}, "must look at one event, not at several"),
+        ({"companyId": {"sql": "CURRENT_TIMESTAMP"}}, "the clock would stop at the start"),
+        ({"isEgress": {"sql": "'true'"}}, "isEgress: is Boolean, but the expression gives String"),
+        ({"isEgress": {"value": "true"}}, "isEgress: is Boolean, which 'true' is not"),
+        ({"proxyResponseCode": {"value": "x"}}, "proxyResponseCode: is Int32, which 'x' is not"),
+        ({"responseSize": {"from": ["a"], "default": "many"}}, "responseSize: is Int64, which 'many' is not"),
+        ({"requestHeaders": ["a"]}, "requestHeaders: is a list and cannot be set"),
+        ({"requestTimestamp": ["a"]}, "requestTimestamp: is the call's own; only sql can change it"),
+        ({"responseLatency": {"value": 5}}, "responseLatency: is the call's own; only sql can change it"),
+        ({"customProperties": ["a"]}, "customProperties: is the object of all properties"),
         ({"apiName": {"value": "x", "sql": "y"}}, "exactly one of from"),
         ({"apiName": {}}, "exactly one of from"),
         ({"apiName": {"value": "x", "default": "y"}}, "default goes with from"),
@@ -120,9 +165,12 @@ def test_an_expired_token_still_says_who_it_was_and_shows_nowhere(caplog):
     assert secret not in caplog.text
 
 
-def test_a_claim_for_a_field_that_does_not_exist_is_a_mistake():
+@pytest.mark.parametrize(
+    "field", ["responseSize", "nosuch", "customProperties", "transactionId", "eventType"]
+)
+def test_a_claim_for_a_field_that_cannot_hold_it_is_a_mistake(field):
     with pytest.raises(ValueError, match="is no text field"):
-        ApimEventSettings(jwt={"claims": {"responseSize": "x"}})
+        ApimEventSettings(jwt={"claims": {field: "x"}})
 
 
 # -- user agent -----------------------------------------------------------------------------------------
@@ -135,7 +183,7 @@ IPHONE = (
 
 @pytest.mark.parametrize(
     ("header", "agent", "platform"),
-    [(IPHONE, "Mobile Safari", "iOS"), ("curl/8.5", "curl", "UNKNOWN"), ("?", "UNKNOWN", "UNKNOWN")],
+    [(IPHONE, "Mobile Safari", "iOS"), ("curl/8.5", "curl", "Other"), ("?", "Other", "Other")],
 )
 def test_the_user_agent_is_told_as_wso2_tells_it_and_its_header_is_kept(header, agent, platform):
     found = event({"user_agent.original": header})

@@ -265,3 +265,19 @@ def test_all_mistakes_are_told_with_their_places():
 )
 def test_credentials_in_queries_are_found_in_bodies_without_any_option(body):
     assert "s3cret" not in everything(redacted({"requestBody": body, "responseBody": body}))
+
+
+def test_what_is_json_is_masked_and_hashed_by_path_and_not_silently_left():
+    said = refused(
+        mask={"requestBody": "STRING", "customProperties": "STRING"},
+        hash={"columns": ["responseBody"], "key": KEY},
+        truncate_ip=["customProperties"],
+    )
+    assert said.keys() == {
+        "mask::requestBody",
+        "mask::customProperties",
+        "hash::columns[0]",
+        "truncate_ip[0]",
+    }
+    assert "use json_paths or patterns" in said["mask::requestBody"]
+    assert "name one of them, property.<name>" in said["mask::customProperties"]

@@ -107,6 +107,13 @@ def test_lists_can_be_deleted():
     assert column("requestHeaders", {"delete": ["requestHeaders"]}, rows=rows) == [None]
 
 
+def test_all_properties_can_go_at_once_but_not_be_written_as_one_text():
+    rows = [{"customProperties": '{"plan":"gold"}'}]
+    assert column("customProperties", {"delete": ["customProperties"]}, rows=rows) == [None]
+    said = refused({"set": {"customProperties": "'plan=gold'"}})
+    assert "name one of them, property.<name>" in said["steps[0]::set::customProperties"]
+
+
 def test_all_mistakes_are_told_with_their_places():
     said = refused(
         {"set": {"apiNam": "'x'", "apiName": "requestHeaders", "responseCacheHit": "apiName"}},

@@ -2,6 +2,8 @@
 
 WSO2 parses the header with uap-java and takes the families of browser and operating system
 (carbon-apimgt, default and ELK reporters); ua-parser is the same project's Python half, with the same rules.
+A family that no rule knows is ``Other`` there (uap-java ``UserAgent.OTHER`` and ``OS.OTHER``); ``UNKNOWN`` is
+for calls without the header.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from ua_parser import parse
 # Headers that are remembered: a fleet's clients have some thousand. Long ones are noise or an attack.
 _REMEMBERED = 10_000
 _LONGEST = 1024
+_NO_FAMILY = "Other"
 
 
 @lru_cache(_REMEMBERED)
-def _families(header: str) -> tuple[str | None, str | None]:
+def _families(header: str) -> tuple[str, str]:
     found = parse(header)
     browser, system = found.user_agent, found.os
-    return browser.family if browser else None, system.family if system else None
+    return browser.family if browser else _NO_FAMILY, system.family if system else _NO_FAMILY
 
 
 def with_families(calls: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,8 @@ import jwt
 import polars as pl
 from pydantic import Field, field_validator
 
-from otel_moesif.processors.apim_event.fields import CLAIM
+from otel_moesif.processors.apim_event.fields import CLAIM, OURS
+from otel_moesif.processors.properties import COLUMN
 from otel_moesif.schema import SCHEMA
 from otel_moesif.settings import Settings
 
@@ -37,7 +38,7 @@ class JwtSettings(Settings):
     @classmethod
     def _known(cls, claims: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
         for name in claims:
-            if name not in SCHEMA or SCHEMA[name] != pl.String:
+            if name not in SCHEMA or SCHEMA[name] != pl.String or name in {*OURS, COLUMN}:
                 raise ValueError(f"{name}: is no text field of the event (for example userName or companyId)")
         return claims
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
 from pydantic import Field, model_validator
 
 from otel_moesif.dialects.dialect import Lookup
+from otel_moesif.errors import ConfigError
+from otel_moesif.processors.columns import castable, completed, flag
+from otel_moesif.processors.properties import COLUMN, with_properties
+from otel_moesif.processors.sql import Sql
 from otel_moesif.schema import BY_NAME, SCHEMA
 from otel_moesif.settings import Settings
 
 # Columns on the way: what the configured attributes say, what a token claims.
 PREFIX, CLAIM = "field:", "claim:"
-# What makes an event what it is: whoever could set it could make two calls one.
-_OURS = frozenset({"transactionId", "traceId", "spanId", "parentSpanId", "eventType", "errorCodeInferred"})
+OURS = frozenset({"transactionId", "traceId", "spanId", "parentSpanId", "eventType", "errorCodeInferred"})
+"""What makes an event what it is: whoever could set it could make two calls one."""
 
 
 class FieldSettings(Settings):
@@ -52,24 +57,55 @@ class FieldSettings(Settings):
 
 
 def check_fields(fields: Mapping[str, FieldSettings]) -> None:
-    """Refuse names that the event does not have, and expressions that cannot be computed.
+    """Refuse names that the event does not have, values that a field cannot have, and wrong expressions.
 
     Raises:
-        ValueError: What is wrong with which field.
+        ValueError: What is wrong with which fields.
     """
-    for name, source in fields.items():
-        if name not in SCHEMA or name in _OURS:
-            raise ValueError(f"{name}: is no field of the event that can be set")
-        if source.sql is None:
-            continue
-        try:
-            dtype = SCHEMA.to_frame().select(pl.sql_expr(source.sql).alias(name)).schema[name]
-            pl.Series([], dtype=dtype).cast(BY_NAME[name].dtype)
-        except Exception as error:  # noqa: BLE001 - polars and its SQL parser have many
-            first = str(error).splitlines()[0][:200]
-            raise ValueError(
-                f"{name}: {source.sql!r} is no expression over the event's fields ({first})"
-            ) from None
+    problems = [f"{name}: {problem}" for name, x in fields.items() if (problem := _problem(name, x))]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _problem(name: str, source: FieldSettings) -> str:
+    if name not in SCHEMA or name in OURS:
+        return "is no field of the event that can be set"
+    if name == COLUMN:
+        return "is the object of all properties; use apim_event::properties"
+    dtype = SCHEMA[name]
+    if dtype.is_nested():
+        return "is a list and cannot be set"
+    if source.sql is not None:
+        return _sql_problem(name, source.sql)
+    if dtype.is_temporal() or name == "responseLatency":
+        return "is the call's own; only sql can change it"
+    wrong = [x for x in (source.value, source.default) if not _is_value(x, dtype)]
+    return f"is {dtype}, which {wrong[0]!r} is not" if wrong else ""
+
+
+def _sql_problem(name: str, text: str) -> str:
+    try:
+        dtype = _computation(name, text).dtype
+    except ConfigError as error:
+        return error.problems[0].message
+    return (
+        ""
+        if castable(dtype, SCHEMA[name])
+        else f"is {SCHEMA[name]}, but the expression gives {dtype} (in: {text})"
+    )
+
+
+def _is_value(constant: object, dtype: pl.DataType) -> bool:
+    try:
+        pl.Series([constant]).cast(dtype)
+    except (pl.exceptions.PolarsError, OverflowError):
+        return False
+    return True
+
+
+@lru_cache(256)
+def _computation(name: str, text: str) -> Sql:
+    return Sql(text, name)
 
 
 def lookups(fields: Mapping[str, FieldSettings], lookup: Lookup) -> list[pl.Expr]:
@@ -80,7 +116,9 @@ def lookups(fields: Mapping[str, FieldSettings], lookup: Lookup) -> list[pl.Expr
             found = pl.coalesce(
                 *(pl.coalesce(lookup.text(key), lookup.resource(key)) for key in source.from_)
             )
-            columns.append(found.cast(BY_NAME[name].dtype, strict=False).alias(f"{PREFIX}{name}"))
+            dtype = SCHEMA[name]
+            value = flag(found) if dtype == pl.Boolean else found.cast(dtype, strict=False)
+            columns.append(value.alias(f"{PREFIX}{name}"))
     return columns
 
 
@@ -105,9 +143,11 @@ def with_fields(calls: pl.DataFrame, fields: Mapping[str, FieldSettings]) -> pl.
 
 def with_computed(events: pl.DataFrame, fields: Mapping[str, FieldSettings]) -> pl.DataFrame:
     """Put the values of expressions in their places, once the event has all its fields."""
-    computed = [
-        pl.sql_expr(source.sql).cast(BY_NAME[name].dtype, strict=False).alias(name)
-        for name, source in fields.items()
-        if source.sql is not None
+    computed = {name: _computation(name, x.sql) for name, x in fields.items() if x.sql is not None}
+    if not computed:
+        return events
+    view = with_properties(events, {name for sql in computed.values() for name in sql.properties})
+    values = [
+        sql.evaluate(view).cast(SCHEMA[name], strict=False).alias(name) for name, sql in computed.items()
     ]
-    return events.with_columns(computed) if computed else events
+    return completed(events.with_columns(values), computed)

@@ -76,7 +76,7 @@ def outcome() -> list[pl.Expr]:
     target = pl.coalesce(
         pl.col("targetResponseCode"),
         pl.when(_called & ~_failed).then(pl.col("status")),
-        pl.when(unknown).then(_code),
+        pl.when(unknown & (_code != _CLIENT_GONE)).then(_code),
         pl.lit(-1),
     )
     return [

@@ -15,6 +15,7 @@ from otel_moesif.events import Events
 from otel_moesif.processors.columns import (
     PROPERTY,
     completed,
+    flag,
     is_unknown,
     name_problem,
     problems_of,
@@ -25,8 +26,6 @@ from otel_moesif.processors.enrich.table import JSON, TEXT, Table
 from otel_moesif.processors.properties import COLUMN, read_property, with_members, with_properties
 from otel_moesif.schema import SCHEMA, UNKNOWN
 from otel_moesif.settings import Settings
-
-_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
 class TableSettings(Settings):
@@ -161,10 +160,7 @@ class _Lookup:
 
 def _typed(name: str, dtype: pl.DataType) -> pl.Expr:
     """Cells as values of a column; what cannot be one is null, so that the event keeps its own."""
-    if dtype == pl.Boolean:
-        word = pl.col(name).str.strip_chars().str.to_lowercase()
-        return pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False)  # noqa: FBT003
-    return pl.col(name).cast(dtype, strict=False)
+    return flag(pl.col(name)) if dtype == pl.Boolean else pl.col(name).cast(dtype, strict=False)
 
 
 def _problems(settings: TableSettings, path: str) -> list[Problem]:

@@ -146,6 +146,8 @@ class Redact:
 
         def add(column: str, path: str, function: Callable[[str], str]) -> None:
             problem = text_problem(column)
+            if column in _BODIES:
+                problem = f"{column} is no single value: use json_paths or patterns, or transform's delete"
             if column in rules:
                 problem = f"{column} is redacted already by another option"
             self._problems.extend(problems_of([(path, problem)]))
@@ -182,7 +184,7 @@ class Redact:
                 self._problems.append(Problem(f"{path}::regex", problem))
             rule = pattern(one.type) if one.type else matching(one.regex or "")
             for position, column in enumerate(one.columns or ()):
-                problem = "" if column in _HEADER_LISTS else text_problem(column)
+                problem = "" if column in (*_HEADER_LISTS, COLUMN) else text_problem(column)
                 self._problems.extend(problems_of([(f"{path}::columns[{position}]", problem)]))
             for column in _ANYWHERE if one.columns is None else one.columns:
                 rules.setdefault(column, []).append(rule)
