@@ -50,7 +50,7 @@ class _Attempts:
 
     Attributes:
         events: What is to be sent.
-        began: When it was tried first, seconds of the monotonic clock.
+        began: When it was tried first, or the exporter was paused last; seconds of the monotonic clock.
         count: How often it was tried.
     """
 
@@ -157,7 +157,9 @@ class Sender:
                 self._telemetry.send_failed.add(len(events), self._attributes)
                 if self._stopping.is_set():  # first: perhaps it was not even tried
                     return False
-                if self._is_too_old(attempts):
+                if isinstance(error, PausedError):  # until somebody has mended it, no time counts
+                    attempts.began = time.monotonic()
+                elif self._is_too_old(attempts):
                     self._bury(batch, attempts, error, "gave up")
                     return True
                 self._fails(error)

@@ -162,7 +162,8 @@ class RetrySettings(Settings):
     }
 
     enabled: bool = Field(
-        default=True, description="false: what fails once goes to the dead letters, whatever the reason"
+        default=True,
+        description="false: what fails once goes to the dead letters; a paused exporter keeps it",
     )
     initial_interval: Duration = Field(timedelta(seconds=1), description="Upper bound of the first wait")
     multiplier: float = Field(1.5, ge=1, description="Growth of that bound from one attempt to the next")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_moesif.config.model import MetricsSettings
-from otel_moesif.errors import PermanentError, RetryableError
+from otel_moesif.errors import PausedError, PermanentError, RetryableError
 from otel_moesif.event_log import EventLog
 from otel_moesif.events import Events
 from otel_moesif.journal.journal import Journal
@@ -257,6 +257,13 @@ def test_giving_up_by_age_is_the_users_choice_and_leaves_dead_letters(journal):
     assert "HTTP 503" in letter.reason
     assert Events.from_ipc(letter.body).frame["correlationId"].to_list() == ids(7)
     assert journal.next_chunk("a", 0) is None
+
+
+@pytest.mark.parametrize("retry", [{**QUICK, "max_elapsed_time": "20ms"}, {**QUICK, "enabled": False}])
+def test_a_paused_exporter_gives_up_nothing_however_long_it_takes(journal, retry):
+    backend = Backend(lambda _, attempt: PausedError("HTTP 401") if attempt < 20 else None)
+    deliver(journal, backend, [events(0, 3)], lambda: len(backend.taken) == 3, retry=retry, jitter=1.0)
+    assert letters(journal) == []
 
 
 def test_without_retries_what_fails_once_becomes_a_dead_letter(journal):
