@@ -62,6 +62,8 @@ _MASKABLE = {
 }
 _HEADER_MASKS = ("request_headers", "response_headers")
 _KINDS = ("IPV4", "IPV6", "EMAIL")
+# Placeholders of deployment.toml (docs-apim, install-and-setup: configuring with environment variables).
+_REFERENCE = re.compile(r"\$(env|sys|ref|secret)\{")
 # What needs no escape, neither in YAML nor within ${env:…:-default}.
 _PLAIN_URL = re.compile(r"https?://[\w.\-:\[\]/]+", re.ASCII)
 
@@ -147,9 +149,15 @@ def _read_properties(found: Analytics, table: Mapping[str, Any]) -> None:
             usable = found.endpoint is not None
             note = f"exporters.moesif.endpoint: {found.endpoint}" if usable else "is no base URL of an API"
             _add(found, name, CARRIED if usable else NONE, note)
-        elif key == "sampling_enabled" and isinstance(value, bool):
-            found.samples = value
-            _add(found, name, CARRIED, f"exporters.moesif.sampling.enabled: {str(value).lower()}")
+        elif key == "sampling_enabled":
+            found.samples = {"true": True, "false": False}.get(str(value).strip().lower())
+            said = f"exporters.moesif.sampling.enabled: {str(found.samples).lower()}"
+            problem = "is neither true nor false; Moesif's rates are applied, as by default"
+            usable = found.samples is not None
+            _add(found, name, CARRIED if usable else NONE, said if usable else problem)
+        elif key == "apim.gw.region" and _REFERENCE.search(str(value)):
+            note = "refers to a value elsewhere; set it by hand: processors.apim_event.fields.regionId"
+            _add(found, name, NONE, note)
         elif key == "apim.gw.region" and isinstance(value, str):
             found.fields["regionId"] = value
             _add(found, name, CARRIED, "processors.apim_event.fields.regionId")
