@@ -197,11 +197,27 @@ def any_to_escape(texts: pl.Series) -> bool:
     They are looked for in the bytes of all texts at once, at the speed of memory; a regex would take five
     times as long. Joined they are first because ``explode`` is slow where a list is missing.
     """
-    content = texts.alias("").to_frame().select_seq(_BYTES).to_series()
+    content = _bytes(texts)
     least = content.min()
     if not isinstance(least, int):
         return False
     return least < ord(" ") or bool((content == ord('"')).any() or (content == ord("\\")).any())
+
+
+def all_visible(texts: pl.Series) -> bool:
+    """Whether there is nothing in these texts but visible ASCII: no blank, no control character.
+
+    Looked for as in `any_to_escape`, which takes a third of the time of a regex.
+    """
+    content = _bytes(texts)
+    least, most = content.min(), content.max()
+    if not isinstance(least, int) or not isinstance(most, int):
+        return True
+    return least > ord(" ") and most <= ord("~")
+
+
+def _bytes(texts: pl.Series) -> pl.Series:
+    return texts.alias("").to_frame().select_seq(_BYTES).to_series()
 
 
 _BYTES = pl.col("").str.join("").cast(pl.Binary).cast(pl.List(pl.UInt8)).explode()

@@ -22,6 +22,7 @@ import polars as pl
 from otel_moesif.attributes import Source
 from otel_moesif.dialects import envoy
 from otel_moesif.dialects.dialect import Dialect, Fields, Lookup, SpanTable
+from otel_moesif.json_columns import json_value
 
 _ROUTER, _POLICY_ENGINE = "router", "policy-engine"
 _PROCESS = "external_processing.process"
@@ -99,6 +100,10 @@ def detail(a: Lookup) -> Fields:
         ),
         "faultReason": pl.when(denied.str.contains(_GUARDS)).then(pl.lit("GUARDRAIL_HIT")),
         "responseCacheHit": pl.when(denied.str.contains(_CACHES)).then(pl.lit(value=True)),
+        # not one that redirects, answers a preflight or from a cache
+        "customProperties": pl.when(denied.str.contains(f"{_THROTTLES}|{_GUARDS}|{_AUTHENTICATES}")).then(
+            pl.format('{{"blocked_by":{}}}', json_value(denied))
+        ),
     }
 
 

@@ -31,6 +31,7 @@ import polars as pl
 from otel_moesif.attributes import Source
 from otel_moesif.dialects.dialect import Dialect, Fields, Lookup, SpanTable
 from otel_moesif.dialects.uri import first_of_list, host_of, path_of
+from otel_moesif.json_columns import json_value
 
 _SCOPE = "org.wso2.carbon.apimgt.tracing.telemetry"
 _BACKEND = "API:Backend_Latency"
@@ -109,12 +110,8 @@ def call(a: Lookup) -> Fields:
 
 def _consumer_key(key: pl.Expr) -> pl.Expr:
     """The OAuth client id, by which an application can be looked up; ``null`` where there was no token."""
-    text = pl.format('{{"consumerKey":{}}}', key.pipe(_quoted))
+    text = pl.format('{{"consumerKey":{}}}', json_value(key))
     return pl.when(key.is_not_null()).then(text)
-
-
-def _quoted(text: pl.Expr) -> pl.Expr:
-    return pl.struct(text.alias("x")).struct.json_encode().str.slice(len('{"x":')).str.strip_suffix("}")
 
 
 def backend(a: Lookup) -> Fields:

@@ -5,6 +5,8 @@ What stands in which is that of api-platform's own sources, see the dialect.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from otel_moesif.component import Held
@@ -127,6 +129,8 @@ def test_the_policy_that_answered_tells_the_fault(status, name, error):
     assert (found["eventType"], found["targetResponseCode"]) == ("fault", -1)
     assert (found["errorType"], found["errorMessage"], found["errorCode"]) == error
     assert (found["apiName"], found["errorCodeInferred"]) == ("Reading List", True)
+    blocked = json.loads(found["customProperties"] or "{}")
+    assert blocked == ({} if error[0] == "OTHER" else {"blocked_by": name})
 
 
 @pytest.mark.parametrize(("name", "hit"), [("semantic-cache", True), ("redirect", False), ("cors", False)])
@@ -135,6 +139,7 @@ def test_an_answer_of_a_policy_that_is_no_error_is_a_response(name, hit):
         trace([router(200), EXT_PROC], [engine("policy_denied"), phase(), policy(name, answered=True)])
     )
     assert (found["eventType"], found["responseCacheHit"]) == ("response", hit)
+    assert found["customProperties"] is None
 
 
 @pytest.mark.parametrize(

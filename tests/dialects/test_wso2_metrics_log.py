@@ -223,6 +223,16 @@ def test_configured_properties_come_beside_those_of_the_event():
     ]
 
 
+def test_a_configured_property_takes_the_place_of_the_gateways_of_that_name():
+    logs = make_logs(
+        Record(line(response(properties={"tier": "own", "plan": "x"})), {"tier.name": "gold"}),
+        Record(line(response(properties={"tier": "own"}))),
+    )
+    found = [one["customProperties"] for one in events(logs, properties={"tier": "tier.name"})]
+    assert [text.count('"tier"') for text in found] == [1, 1]
+    assert [json.loads(text)["tier"] for text in found] == ["gold", "own"]
+
+
 def test_captured_headers_and_bodies_without_secrets():
     """Hand-written; keys of 2026's gateways (moesif-data-capture.md)."""
     document = response(

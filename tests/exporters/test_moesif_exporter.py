@@ -123,6 +123,21 @@ def test_rates_of_moesif_are_applied_with_weights_and_what_is_left_out_is_counte
     with_sandbox(body)
 
 
+@pytest.mark.parametrize(("compatibility", "user"), [("wso2", "admin"), ("none", "admin@carbon.super")])
+def test_rates_and_profiles_are_those_of_the_user_that_the_events_name(meters, calls, compatibility, user):
+    async def body(sandbox):
+        options = {"compatibility": compatibility, "users": {"enabled": True}}
+        async with running(sandbox, meters, **options) as exporter:
+            assert await exporter.export(calls(3, userName="admin@carbon.super")) == 3
+        assert {event["user_id"] for event in sandbox.events} == {user}
+        assert list(sandbox.users) == [user]
+        sandbox.set_config({"user_sample_rate": {user: 0}})
+        async with running(sandbox, meters, **options) as exporter:
+            assert await exporter.export(calls(3, userName="admin@carbon.super")) == 0
+
+    with_sandbox(body)
+
+
 def test_rates_change_as_soon_as_an_answer_names_another_config(meters, calls):
     async def body(sandbox):
         async with running(sandbox, meters) as exporter:

@@ -81,6 +81,15 @@ def test_a_body_that_is_too_long_is_its_beginning_as_base64_with_its_size_in_the
         assert f"{way}BodyTruncated" not in plain["metadata"]
 
 
+def test_a_mark_is_there_once_whatever_the_properties_say(events):
+    change = {"customProperties": '{"requestBodyTruncated":"no","otelMoesifTrimmed":1,"plan":"gold"}'}
+    cut, plain = texts(events(change | {"requestBody": "x" * 99}, change), max_body_size=40)
+    assert cut.count('"requestBodyTruncated"') == 1
+    metadata = json.loads(cut)["metadata"]
+    assert (metadata["requestBodyTruncated"], metadata["plan"]) == (99, "gold")
+    assert plain.count('"requestBodyTruncated"') == 1
+
+
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_json_body_may_be_exactly_as_long_as_the_limit(events, size):
     body = json.dumps({"a": "é" * 50}, ensure_ascii=False)

@@ -121,12 +121,26 @@ def test_a_call_that_nobody_answered_has_no_response(events):
         ({"requestUri": ..., "apiResourceTemplate": "/pizza/1.0.0/{id}"}, "http://UNKNOWN/pizza/1.0.0/{id}"),
         ({"requestUri": ..., "apiContext": "/", "apiResourceTemplate": "/a"}, "http://UNKNOWN/a"),
         ({"requestUri": ..., "apiContext": ..., "apiResourceTemplate": ...}, "http://UNKNOWN/"),
+        ({"requestUri": "https://h/my report.pdf?q=a\tb"}, "https://h/my%20report.pdf?q=a%09b"),
+        ({"requestUri": "/my report"}, "http://UNKNOWN/my%20report"),
+        ({"requestUri": "https://h/\u00a0ü"}, "https://h/%C2%A0ü"),
+        ({"requestUri": "https:///x?a=b"}, "http://UNKNOWN/x?a=b"),
+        ({"requestUri": "http://"}, "http://UNKNOWN/pizza/1.0.0/order/{id}"),
+        (
+            {"requestUri": ..., "apiContext": "/a b", "apiResourceTemplate": "/c d"},
+            "http://UNKNOWN/a%20b/c%20d",
+        ),
     ],
 )
 def test_the_uri_is_absolute(events, change, uri):
     assert [event["request"]["uri"] for event in mapped(events(change))] == [uri]
     # the same beside an event that has a full one
     assert mapped(events(change, {}))[0]["request"]["uri"] == uri
+
+
+@pytest.mark.parametrize("verb", ["", ...])
+def test_a_verb_is_never_empty(one, verb):
+    assert one(apiMethod=verb)["request"]["verb"] == "UNKNOWN"
 
 
 def test_response_time_follows_from_the_latency(one):
@@ -236,6 +250,10 @@ def test_objects_of_ai_calls_stay_objects(one):
         ({"apiResourceTemplate": ""}, None),
         ({"apiMethod": ...}, None),
         ({**FAULT, "apiResourceTemplate": "/a"}, "GET /a"),
+        ({"apiResourceTemplate": "/v1/menu"}, "GET /v1/menu"),
+        ({"apiResourceTemplate": "/orders/4711"}, None),
+        ({"apiResourceTemplate": "/orders/43d030dc-427f-4678-98e3-87b7d988a001/lines"}, None),
+        ({"apiResourceTemplate": "/orders/4711/{line}"}, None),
     ],
 )
 def test_the_action_is_the_operation(events, change, action):

@@ -9,11 +9,12 @@ are left out: Moesif has deprecated them in favour of metadata.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
 import polars as pl
 
 from otel_moesif.exporters.moesif.identity import IDS
-from otel_moesif.json_columns import in_one_thread
+from otel_moesif.json_columns import all_visible, in_one_thread
 from otel_moesif.json_shape import Always, Leaf, Members, Shape, Verbatim
 from otel_moesif.processors.properties import COLUMN, read_property
 from otel_moesif.schema import FIELDS, UNKNOWN, Place
@@ -21,7 +22,13 @@ from otel_moesif.schema import FIELDS, UNKNOWN, Place
 _BLOCKED_BY = ("blocked_by", "blockedBy")
 """Custom properties in which a gateway, or the configuration, says which rule blocked a call."""
 
-_ABSOLUTE = r"^[A-Za-z][A-Za-z0-9+.-]*://"  # RFC 3986 section 4.3
+_SCHEME = r"^[A-Za-z][A-Za-z0-9+.-]*://"  # RFC 3986 section 4.3
+_ABSOLUTE = f"{_SCHEME}[^/?#]"  # with a host
+# Blanks cannot stand in a URI but as %20 … (RFC 3986 section 2.1); gateways note what callers sent.
+_BLANKS = {char: quote(char) for char in map(chr, range(0x3001)) if char.isspace()}
+
+# A segment that is a number, or eight and more hexadecimal digits, such as a UUID.
+_ID = r"/(?:[0-9]+|[0-9A-Fa-f]{8,}(?:-[0-9A-Fa-f]+)*)(?:/|$)"
 
 HEADERS = {"request": ("user-agent",), "response": ()}
 """Captured headers of which `columns` has to know whether an event has them."""
@@ -35,13 +42,19 @@ BY_KIND = {
 """Fields that only one kind of event carries, and whether that is the fault; as columns ``_errorType`` …"""
 
 
+MARKS: dict[str, Leaf] = {
+    "requestBodyTruncated": "_requestWhole",
+    "responseBodyTruncated": "_responseWhole",
+    "otelMoesifTrimmed": Verbatim("_leftOut"),
+}
+"""What we say in the metadata of an event of which something was cut (see `mapping`)."""
+
+
 def metadata(names: Iterable[str]) -> dict[str, Leaf]:
     """Members of the metadata: event fields, and what both shapes have there."""
     return {
         **{name: f"_{name}" if name in BY_KIND else name for name in names},
-        "requestBodyTruncated": "_requestWhole",
-        "responseBodyTruncated": "_responseWhole",
-        "otelMoesifTrimmed": Verbatim("_leftOut"),
+        **MARKS,
         "custom properties": Verbatim(COLUMN, spread=True),
     }
 
@@ -50,7 +63,7 @@ SHAPE: Shape = {
     "request": {
         "time": Verbatim("_requestStart"),
         "uri": "_uri",
-        "verb": "apiMethod",
+        "verb": "_verb",
         "headers": Always({"User-Agent": "_agent", "captured": Members("_requestHeaders")}),
         "api_version": "_version",
         "ip_address": "_address",
@@ -81,13 +94,13 @@ SHAPE: Shape = {
 }
 
 
-_ARE_SECURE = pl.col("requestUri").str.starts_with("https://").fill_null(value=False).all()
-_ARE_FULL = pl.col("requestUri").str.contains("^https?://").fill_null(value=False).all()
+_ARE_FULL = pl.col("requestUri").str.contains("^https?://[^/?#]").fill_null(value=False).all()
 
 
 def _are_full_uris(frame: pl.DataFrame) -> bool:
-    """Whether each URI has a scheme and a host; a regex for both takes five times as long."""
-    return any(frame.select_seq(are, *in_one_thread()).item(0, 0) for are in (_ARE_SECURE, _ARE_FULL))
+    """Whether each URI has a scheme and a host, and needs no encoding."""
+    are_full = bool(frame.select_seq(_ARE_FULL, *in_one_thread()).item(0, 0))
+    return are_full and all_visible(frame["requestUri"])
 
 
 def facts(frame: pl.DataFrame) -> Iterator[str]:
@@ -100,6 +113,8 @@ def facts(frame: pl.DataFrame) -> Iterator[str]:
         yield "gRPC"
     if not any((frame[name] == unknown).any() for name, unknown in _NO_ACTION):
         yield "actions"
+    if frame["apiResourceTemplate"].unique().str.contains(_ID).any():
+        yield "ids"
     if not frame["userAgentHeader"].null_count():
         yield "all agents"
     properties = frame[COLUMN]
@@ -122,6 +137,7 @@ def columns(facts: frozenset[str]) -> list[pl.Expr]:
     outgoing = pl.when("isEgress").then(pl.lit("Outgoing")).otherwise(pl.lit("Incoming"))
     expressions = [
         (pl.col("requestUri") if "full URIs" in facts else _full_uri()).alias("_uri"),
+        pl.when(pl.col("apiMethod") != "").then("apiMethod").otherwise(pl.lit(UNKNOWN)).alias("_verb"),
         _known("apiVersion").alias("_version"),
         _user_agent(facts).alias("_agent"),
         pl.when(pl.col("requestSize") >= 0).then("requestSize").alias("_length"),
@@ -157,10 +173,12 @@ def _action(facts: frozenset[str]) -> pl.Expr:
     """The operation: ``GET /order/{id}``, of GraphQL ``QUERY countries``; the method of a gRPC service.
 
     Semantic conventions for HTTP and RPC name spans alike, and Moesif takes the name of a span that comes
-    over OTLP for ``action_name``. Without a template there is none: a path would be a name of its own for
-    every call.
+    over OTLP for ``action_name``. Where a gateway knows no template its dialect gives the path; one with ids
+    in it is none, for it would be a name of its own for every call.
     """
     template = pl.col("apiResourceTemplate")
+    if "ids" in facts:
+        template = pl.when(~template.str.contains(_ID)).then(template)
     name = pl.format("{} {}", "apiMethod", template)
     if "gRPC" in facts:
         name = pl.when(pl.col("apiType") == "GRPC").then(template.str.strip_prefix("/")).otherwise(name)
@@ -184,5 +202,7 @@ def _full_uri() -> pl.Expr:
     context = context.str.strip_chars_end("/")
     whole = pl.when(template.str.starts_with(context)).then(template).otherwise(context + template)
     path = pl.format("/{}", whole.str.strip_prefix("/"))
-    path = pl.when(known.str.starts_with("/")).then(known).otherwise(path)
-    return pl.when(absolute).then(known).otherwise(pl.format("http://{}{}", pl.lit(UNKNOWN), path))
+    without_host = known.str.replace(_SCHEME, "")
+    path = pl.when(without_host.str.starts_with("/")).then(without_host).otherwise(path)
+    uri = pl.when(absolute).then(known).otherwise(pl.format("http://{}{}", pl.lit(UNKNOWN), path))
+    return uri.str.replace_many(list(_BLANKS), list(_BLANKS.values()))

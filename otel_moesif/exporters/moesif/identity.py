@@ -12,6 +12,10 @@ from otel_moesif.processors.columns import PROPERTY, name_problem, problems_of, 
 from otel_moesif.processors.properties import COLUMN, with_properties
 from otel_moesif.schema import BY_NAME, SCHEMA, UNKNOWN
 
+SUFFIX = {"none": "", "wso2": "@carbon.super"}
+"""What WSO2's reporter takes off user names (``SimpleMoesifClient.java``), by ``compatibility``. Sampling
+rates, profiles and actions are about the same users as the events."""
+
 IDS = ("user_id", "company_id", "subscription_id", "session_token")
 """The columns that `Identity.columns` adds, under Moesif's names (apidocs ``_events-api.md``)."""
 
@@ -23,9 +27,11 @@ class Identity:
 
     Args:
         settings: For each of them event columns or ``property.<name>``, in order.
+        suffix: What is taken off a user's id where it ends so.
     """
 
-    def __init__(self, settings: IdentitySettings) -> None:
+    def __init__(self, settings: IdentitySettings, suffix: str = "") -> None:
+        self._suffix = suffix
         self._sources: dict[str, tuple[str, ...]] = {name: getattr(settings, name) for name in IDS}
         named = [column for columns in self._sources.values() for column in columns]
         self._properties = sorted({name for column in named if (name := property_name(column)) is not None})
@@ -54,6 +60,8 @@ class Identity:
             else:
                 extended = with_properties(frame, wanted)
         ids = [_first(extended, columns).alias(name) for name, columns in self._sources.items()]
+        if self._suffix:
+            ids[0] = ids[0].str.strip_suffix(self._suffix)
         extended = extended.with_columns_seq(ids)
         return extended.drop(f"{PROPERTY}{name}" for name in wanted) if wanted else extended
 

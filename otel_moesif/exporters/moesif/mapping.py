@@ -22,11 +22,12 @@ from pydantic import SecretStr
 from otel_moesif import Events
 from otel_moesif.exporters.moesif import default_shape, wso2_shape
 from otel_moesif.exporters.moesif.content import bodies, captured_headers
-from otel_moesif.exporters.moesif.default_shape import BY_KIND, uri
+from otel_moesif.exporters.moesif.default_shape import BY_KIND, MARKS, uri
 from otel_moesif.exporters.moesif.identity import Identity
 from otel_moesif.exporters.moesif.iso_time import iso_json
 from otel_moesif.exporters.moesif.settings import IdentitySettings, MoesifSettings
 from otel_moesif.json_shape import JsonShape
+from otel_moesif.processors.properties import COLUMN, without
 from otel_moesif.schema import SCHEMA, TIMESTAMP, UNKNOWN
 
 __all__ = ["Mapping", "to_moesif", "uri"]
@@ -37,6 +38,7 @@ _NO_ADDRESS = "0.0.0.0"  # noqa: S104 - not bound to
 
 _FAULT = pl.col("_fault")
 _ANSWERED = pl.col("proxyResponseCode") != 0  # 0: nobody was left to answer; then there is no response
+_OF_MARKS = ("_requestWhole", "_responseWhole", "_leftOut")
 _OF_RESPONSE = ("_responseEnd", "_responseHeaders", "_responseBody", "_responseEncoding", "_responseWhole")
 
 
@@ -99,7 +101,7 @@ class Mapping:
         columns = [faults, *_times(frame), *self._content(frame)]
         if left_out is not None:
             columns.append(left_out.alias("_leftOut"))
-        rows = frame.hstack(columns)
+        rows = _without_marks(frame.hstack(columns))
         facts = frozenset([*(column.name for column in columns), *_facts(rows), *self._own_facts(rows)])
         return self._shape.texts(rows.with_columns_seq(self._expressions(facts)))
 
@@ -110,6 +112,16 @@ class Mapping:
             columns += captured_headers(frame[f"{way}Headers"], f"_{way}Headers", self._headers[way])
             columns += bodies(frame, way, self._max_body_size)
         return columns
+
+
+def _without_marks(rows: pl.DataFrame) -> pl.DataFrame:
+    """Without properties that are named as our marks, where there are some: they would be there twice."""
+    marks = [name for name in _OF_MARKS if name in rows.columns and rows[name].null_count() < rows.height]
+    if not marks:
+        return rows
+    marked = rows.select(pl.any_horizontal(pl.col(marks).is_not_null())).to_series()
+    texts = rows[COLUMN]
+    return rows.with_columns(without(texts.set(~marked, None), MARKS).fill_null(texts).alias(COLUMN))
 
 
 def to_moesif(events: Events) -> pl.Series:

@@ -13,7 +13,7 @@ from isal import isal_zlib
 from otel_moesif import Events, PermanentError, Problem
 from otel_moesif.exporters.moesif.app_config import AppConfig
 from otel_moesif.exporters.moesif.default_shape import uri
-from otel_moesif.exporters.moesif.identity import Identity
+from otel_moesif.exporters.moesif.identity import SUFFIX, Identity
 from otel_moesif.exporters.moesif.limits import OLDEST, fitted, late, parts, too_old
 from otel_moesif.exporters.moesif.mapping import Mapping
 from otel_moesif.exporters.moesif.rates import sample
@@ -55,7 +55,7 @@ class Preparation:
 
     def __init__(self, settings: MoesifSettings) -> None:
         self.tenants = Tenants(settings)
-        self._identity = Identity(settings.identity)
+        self._identity = Identity(settings.identity, SUFFIX[settings.compatibility])
         self._mapping = Mapping(settings, end=",")
         self._sampling = settings.sampling
         self._compress = settings.compression == "gzip"

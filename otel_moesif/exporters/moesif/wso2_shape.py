@@ -40,7 +40,6 @@ from otel_moesif.schema import UNKNOWN
 NOT_AVAILABLE = "N/A"
 _GATEWAY_URL = "x-original-gw-url"
 _BODY_TYPE = "requestContentType"
-_TENANT = "@carbon.super"
 _REQUEST_TYPE = "application/json"
 _RESPONSE_HEADERS = {
     "Vary": "Accept-Encoding",
@@ -149,7 +148,7 @@ def columns(facts: frozenset[str]) -> list[pl.Expr]:
         fixed("request", "User-Agent", pl.col("userAgentHeader").fill_null(UNKNOWN)).alias("_agent"),
         fixed("request", "Content-Type", body_type).alias("_contentType"),
         headers.alias("_answerHeaders"),
-        pl.col("user_id").str.strip_suffix(_TENANT).fill_null(UNKNOWN).alias("_user"),
+        pl.col("user_id").fill_null(UNKNOWN).alias("_user"),
     ]
 
 

@@ -26,6 +26,10 @@ IsoTime = Annotated[
     ),
 ]
 AbsoluteUri = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#]+[^\s]*$")]
+# Documented is an absolute one. Paths alone, and N/A, are what WSO2's own reporter has always sent.
+EventUri = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#]+[^\s]*|/[^\s]*|N/A)$")
+]
 Uuid = Annotated[
     str,
     StringConstraints(
@@ -56,7 +60,7 @@ class Request(Strict):
     """``request`` of an event."""
 
     time: IsoTime
-    uri: AbsoluteUri
+    uri: EventUri
     verb: Verb
     headers: Headers
     api_version: str | None = None

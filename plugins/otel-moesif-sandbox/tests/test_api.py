@@ -40,7 +40,7 @@ def test_takes_what_moesif_documents(run, name):
 
 def test_names_the_event_and_the_field_that_is_wrong(run, event):
     async def scenario(sandbox, client):
-        answer = await client.post("/v1/events/batch", json=[event(), event({"request.uri": "/x"}), event()])
+        answer = await client.post("/v1/events/batch", json=[event(), event({"request.uri": "x/y"}), event()])
         assert answer.status_code == 400
         (fault,) = answer.json()["faults"]
         assert (fault["index"], fault["field"]) == (1, "request.uri")
