@@ -24,14 +24,23 @@ class Batch:
     Attributes:
         events: What is sent.
         end: Where the cursor may stand once this batch and all before it are done.
+        parts: Of how many events, and up to where, each part is that was stored by itself.
         done: It need not be sent any more.
         dead_letters: What was given up.
     """
 
     events: Events
     end: Position
+    parts: list[tuple[int, Position]] = field(default_factory=list)
     done: bool = False
     dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    def drop(self, before: Position) -> None:
+        """Let go of those parts that end before a position."""
+        gone = [count for count, end in self.parts if end <= before]
+        if gone:
+            self.parts = self.parts[len(gone) :]
+            self.events = self.events.slice(sum(gone))
 
 
 class Backlog:
@@ -112,7 +121,8 @@ class Backlog:
         return sum(len(part.events) for part in self._buffer)
 
     def _cut(self) -> Batch:
-        parts: list[Events] = []
+        dropped_to = self._log.dropped_to
+        parts: list[Batch] = []
         letters: list[DeadLetter] = []
         size = weight = 0
         end = self._read
@@ -123,10 +133,19 @@ class Backlog:
             if parts and full:
                 break
             self._buffer.popleft()
-            parts.append(part.events)
+            end = part.end
+            if end <= dropped_to:  # meanwhile: only the cursor has to know
+                continue
+            parts.append(part)
             letters += part.dead_letters
-            size, weight, end = size + len(part.events), weight + heavy, part.end
-        return Batch(parts[0] if len(parts) == 1 else Events.concat(parts), end, dead_letters=letters)
+            size, weight = size + len(part.events), weight + heavy
+        events = [part.events for part in parts] or [Events.none()]
+        return Batch(
+            events[0] if len(events) == 1 else Events.concat(events),
+            end,
+            [(len(part.events), part.end) for part in parts],
+            dead_letters=letters,
+        )
 
 
 def _pieces(events: Events, max_size: int) -> list[tuple[int, int]]:

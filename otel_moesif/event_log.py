@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from otel_moesif.errors import InvalidData
 from otel_moesif.events import Events
 from otel_moesif.journal.journal import Journal
+from otel_moesif.journal.rows import Position
 
 # What is kept in memory for senders that keep up; one that lags reads the disk.
 _MEMORY_BYTES = 64 << 20
@@ -49,6 +50,7 @@ class EventLog:
         self._passed: dict[str, int] = {}
         # Every chunk from this id on is in memory, if somebody has still to read it.
         self._floor: int | None = None
+        self._dropped_to = 0
         self._wakers: list[asyncio.Event] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -126,9 +128,15 @@ class EventLog:
                 del self._recent[id_]
                 self._bytes -= size
 
+    @property
+    def dropped_to(self) -> Position:
+        """What ends before this has been dropped, and counted as such: whoever has it still lets go of it."""
+        return Position(self._dropped_to)
+
     def forget(self, before: int) -> None:
         """Drop from memory what the journal has dropped, so that it is not sent after all."""
         with self._lock:
+            self._dropped_to = max(self._dropped_to, before)
             while self._recent and next(iter(self._recent)) < before:
                 id_, (_, _, size) = self._recent.popitem(last=False)
                 self._bytes -= size

@@ -106,11 +106,12 @@ class Pipeline:
 
     def knows(self, slot: str) -> bool:
         """Whether they are one of its processors' that can take them back."""
-        return any(
-            slot.startswith(self._slots[name])
-            for name, processor in self._processors
-            if isinstance(processor, HoldingProcessor)
-        )
+        return any(slot.startswith(self._slots[name]) for name in self.holders)
+
+    @property
+    def holders(self) -> list[str]:
+        """Ids of the processors that keep rows back."""
+        return [name for name, processor in self._processors if isinstance(processor, HoldingProcessor)]
 
     def run(
         self,

@@ -44,6 +44,10 @@ _KNOWN_REFUSALS = 20
 _WINDOW = 256
 
 
+class _DroppedError(Exception):
+    """The journal has dropped a batch before it could be sent."""
+
+
 @dataclass
 class _Attempts:
     """How it stands with one batch, or one half of it.
@@ -143,18 +147,19 @@ class Sender:
             consumers.release()
 
     async def _deliver(self, batch: Batch, attempts: _Attempts) -> bool:
-        """Send until the backend has the events or will never have them.
+        """Send until the backend has the events or will never have them, or the journal has dropped them.
 
         Returns:
             False if the sender was stopped before.
         """
-        events = attempts.events
         while True:
             attempts.count += 1
             try:
-                sent = await self._circuit.call(lambda: self._export(events))
+                sent = await self._circuit.call(lambda: self._export(self._left(batch, attempts)))
+            except _DroppedError:
+                return True
             except RETRYABLE as error:
-                self._telemetry.send_failed.add(len(events), self._attributes)
+                self._telemetry.send_failed.add(len(attempts.events), self._attributes)
                 if self._stopping.is_set():  # first: perhaps it was not even tried
                     return False
                 if isinstance(error, PausedError):  # until somebody has mended it, no time counts
@@ -167,12 +172,28 @@ class Sender:
             except FAILURES as error:  # whatever a plugin raises: one batch, not the sender
                 if isinstance(error, PermanentError) and len(error.rows):
                     return await self._without(batch, attempts, error)
-                self._telemetry.send_failed.add(len(events), self._attributes)
+                self._telemetry.send_failed.add(len(attempts.events), self._attributes)
                 return await self._bisect(batch, attempts, error)
             else:
                 self._works()
-                self._telemetry.sent.add(len(events) if sent is None else sent, self._attributes)
+                self._telemetry.sent.add(len(attempts.events) if sent is None else sent, self._attributes)
                 return True
+
+    def _left(self, batch: Batch, attempts: _Attempts) -> Events:
+        """What is left to be sent, just before it is: while it waited, the journal may have dropped some.
+
+        A part of a batch that was refused goes with the whole batch.
+
+        Raises:
+            _DroppedError: Nothing is left.
+        """
+        whole = attempts.events is batch.events
+        batch.drop(self._log.dropped_to)
+        if not len(batch.events):
+            raise _DroppedError
+        if whole:
+            attempts.events = batch.events
+        return attempts.events
 
     async def _export(self, events: Events) -> int | None:
         export = self._exporter.export

@@ -21,6 +21,7 @@ ENGINE = (
     "one_call",
     "seen",
     "held",
+    "renamed",
     "lanes",
     "pipeline",
     "housekeeping",

@@ -79,8 +79,11 @@ PARTS = {
 class Collector:
     """Journal and stream of one run; `restart` is what a crash between two transactions is."""
 
-    def __init__(self, directory, extra=(), signals=("traces", "logs"), **deduplicate):
+    def __init__(
+        self, directory, extra=(), signals=("traces", "logs"), assembler="apim_event", **deduplicate
+    ):
         self.directory, self.extra, self.signals = directory, extra, signals
+        self.assembler = assembler
         self.deduplicate = DeduplicateSettings(**deduplicate)
         self.now = 0
         self._open()
@@ -92,10 +95,11 @@ class Collector:
             ComponentId("apim_event"), logging.getLogger(), get_meter("t"), otel_moesif_dialects()
         )
         # one per pipeline, as the graph builds them
+        options = ApimEventSettings(assembly={"wait": "5s"})
         pipelines = [
             Pipeline(
-                name, Signal(name), frozenset({"otlp"}),
-                [*self.extra, ("apim_event", ApimEvent(ApimEventSettings(assembly={"wait": "5s"}), context))],
+                name, Signal(name.partition("/")[0]), frozenset({"otlp"}),
+                [*self.extra, (self.assembler, ApimEvent(options, context))],
                 ("a",), telemetry,
             )
             for name in self.signals
@@ -273,4 +277,96 @@ def test_rows_of_a_processor_that_is_gone_are_said_to_be_strange(tmp_path):
     collector.extra = ()
     collector.restart()
     assert [slot for _, slot, _ in collector.strange] == ["traces,choosy,rows"]
+    collector.journal.close()
+
+
+def test_what_left_while_another_one_waits_does_not_come_back_after_a_restart(tmp_path):
+    """Without deduplication a call would be delivered twice, the second time without its backend's data."""
+    collector = Collector(tmp_path, prefer="off")
+    collector.take([PARTS["server"](9), PARTS["client"](9)])
+    collector.take([PARTS["server"](1), PARTS["server"](2)])
+    collector.take([PARTS["client"](1)])
+    collector.restart()
+    collector.now += 60 * S
+    collector.take([])
+    found = sorted((int(event["traceId"], 16) - 1, event["backendLatency"]) for event in collector.events())
+    assert found == [(1, 80), (2, None), (9, 80)]
+    assert list(collector.journal.held()) == []
+    collector.journal.close()
+
+
+# -- other names ----------------------------------------------------------------------------------------
+
+
+def held_slots(collector):
+    return sorted(slot for _, slot, _ in collector.journal.held())
+
+
+@pytest.mark.parametrize(
+    ("signals", "assembler"),
+    [
+        (("traces/gw", "logs"), "apim_event"),
+        (("traces/gw", "logs/gw"), "apim_event/x"),
+        (("traces", "logs"), "apim_event/x"),
+    ],
+)
+def test_a_call_that_waits_is_not_lost_to_a_new_name(tmp_path, signals, assembler):
+    collector = Collector(tmp_path)
+    collector.take([PARTS["server"](9), PARTS["client"](9)])
+    collector.take([PARTS["server"](1)])
+    collector.signals, collector.assembler = signals, assembler
+    collector.restart()
+    assert collector.strange == []
+    collector.take([])
+    destination = f"known,{','.join(sorted(signals))}"
+    assert {slot for slot in held_slots(collector) if slot.startswith("known,")} == {destination}
+    assert any(slot.startswith(f"{signals[0]},{assembler},") for slot in held_slots(collector))
+    collector.restart()  # under the new names it is at home
+    collector.take([PARTS["client"](1), PARTS["server"](9)])  # the latter is sent again
+    assert [event["backendLatency"] for event in collector.events()] == [80, 80]
+    collector.now += 10_000 * S
+    collector.take([])
+    collector.now += 10_000 * S
+    collector.take([PARTS["log"](3)])
+    assert held_slots(collector) == [destination]  # what was moved leaves when its time is over
+    collector.journal.close()
+
+
+def test_reports_that_wait_for_others_are_not_lost_to_a_new_name(tmp_path):
+    collector = Collector(tmp_path)
+    collector.take([PARTS["server"](9), PARTS["log"](9)])
+    collector.take([PARTS["log"](1)])
+    collector.signals = ("traces/gw", "logs/gw")
+    collector.restart()
+    collector.take([PARTS["server"](1)])
+    assert len(collector.events()) == 2
+    collector.journal.close()
+
+
+@pytest.mark.parametrize("signals", [("traces", "logs"), ("traces/new", "traces/newer", "logs"), ("logs",)])
+def test_what_waits_goes_to_nobody_else(tmp_path, signals):
+    """Not to a pipeline that was there before, nor to one of two, nor to another signal's."""
+    collector = Collector(tmp_path, signals=("traces", "traces/b", "logs"))
+    collector.take([PARTS["server"](9), PARTS["client"](9)])
+    collector.take([PARTS["server"](1)])
+    collector.signals = signals
+    collector.restart()
+    assert {slot.partition(",")[0] for _, slot, _ in collector.strange} >= {"traces/b", "known"}
+    collector.journal.close()
+
+
+def test_that_calls_come_both_ways_is_still_known_of_what_waits_after_a_restart(tmp_path):
+    collector = Collector(tmp_path, wait="3s")
+    collector.take([PARTS["server"](9), PARTS["log"](9)])
+    collector.take([PARTS["log"](1), PARTS["log"](2)])
+    collector.restart()
+    collector.now += S
+    collector.take([])  # something is due, and what waits stays
+    assert len(collector.events()) == 1
+    collector.take([PARTS["server"](1)])
+    collector.now += 3 * S
+    collector.take([])
+    events = collector.events()
+    assert [int(event["traceId"], 16) - 1 for event in events] == [9, 1, 2]
+    assert collector.stream.due is None
     collector.journal.close()

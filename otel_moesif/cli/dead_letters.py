@@ -165,10 +165,7 @@ def replay(
         when = "now" if journal.running else "when the collector starts; it does not run now"
     print(f"{_letters(count)} will be tried again{f' {when}' if count else ''}")
     if total > count:
-        print(
-            f"{_letters(total - count)} cannot be tried again and stay (damaged, or rows that a "
-            "processor had kept back)"
-        )
+        print(f"{_letters(total - count)} cannot be tried again and stay (damaged)")
 
 
 @app.command()

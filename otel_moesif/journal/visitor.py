@@ -148,8 +148,7 @@ class Visitor:
     def try_again(self, which: Letters | None = None) -> int:
         """Have dead letters tried again; what fails again becomes a dead letter again.
 
-        Rows that a processor had kept back (kind ``held``), and what the disk has damaged, cannot be tried
-        again, and stay.
+        What the disk has damaged cannot be tried again, and stays.
 
         Returns:
             How many dead letters the collector takes up.
@@ -157,7 +156,7 @@ class Visitor:
         where, values = (which or Letters()).conditions()
         last = self._last_letter()  # those that fail again come after it
         values += [f"{_DAMAGED}%"]
-        where += " and kind <> 'held' and reason not like ?"
+        where += " and reason not like ?"
         query = f"select id, length(body) from dead_letters {where} order by id"  # noqa: S608
 
         def step(connection: sqlite3.Connection, _: bool) -> int | None:

@@ -235,12 +235,12 @@ def test_all_of_them_must_be_meant(on_journal, bury, tmp_path, verb):
 
 
 def test_a_replay_says_what_it_cannot_take(on_journal, bury, journal, tmp_path):
-    bury(*LETTERS)
+    bury(*LETTERS, DeadLetter("moesif", "events", "damaged in the journal: wrong checksum", b"?", 0))
     said = on_journal("dead-letters", "replay", "--all").out.splitlines()
-    assert said[0] == "2 dead letters will be tried again now"
+    assert said[0] == "3 dead letters will be tried again now"
     assert said[1].startswith("1 dead letter cannot be tried again")
-    assert left(tmp_path) == [3]
-    assert [item.origin for item in journal.inbox(1 << 20)] == ["moesif", "traces"]
+    assert left(tmp_path) == [4]
+    assert [item.origin for item in journal.inbox(1 << 20)] == [letter.origin for letter in LETTERS]
 
 
 def test_a_replay_without_a_collector_says_when(on_journal, bury, journal, tmp_path):

@@ -13,7 +13,7 @@ from otel_moesif.component import Context, Held, Processed, ProcessorFactory
 from otel_moesif.dialects.dialect import Lookup
 from otel_moesif.errors import ConfigError, Problem
 from otel_moesif.events import Events
-from otel_moesif.json_shape import json_object, splice
+from otel_moesif.json_shape import json_object
 from otel_moesif.logs import Logs
 from otel_moesif.processors.apim_event.agents import with_families
 from otel_moesif.processors.apim_event.assembly import LogPlan, SpanPlan, read_spans
@@ -32,6 +32,7 @@ from otel_moesif.processors.apim_event.outcome import (
 )
 from otel_moesif.processors.apim_event.plans import TOKEN, Plans
 from otel_moesif.processors.apim_event.waiting import AWAITS_DETAIL, WAIT, AssemblySettings, Waiting
+from otel_moesif.processors.properties import COLUMN, as_json, with_members
 from otel_moesif.schema import SCHEMA, TIMESTAMP
 from otel_moesif.settings import Settings
 from otel_moesif.spans import Spans
@@ -40,6 +41,7 @@ from otel_moesif.spans import Spans
 # the hash in columns.
 NAMESPACE = "6f74656c-2d6d-6f65-7369-662f63616c6c"  # b"otel-moesif/call"
 _NS_PER_MS = 1_000_000
+_LOG_COLUMNS = ("request", "trace_id", "span_id")
 _REMEMBERED_SENDERS = 10_000
 
 
@@ -160,7 +162,7 @@ class ApimEvent:
                 continue
             lookup = Lookup(part)
             plan, extra = self._plans.get(dialect, lookup, partial(LogPlan.of, dialect.logs))
-            calls = lookup.frame.filter(plan.is_call).select("trace_id", "span_id", *plan.call, *extra)
+            calls = lookup.frame.filter(plan.is_call).select(*_LOG_COLUMNS, *plan.call, *extra)
             parts.append(self._with_properties(calls))
         rows = sum(part.height for part in parts)
         self._count(len(logs) - rows, "not an access-log record")
@@ -182,13 +184,14 @@ class ApimEvent:
         columns = [name for name in calls.columns if name.startswith("property:")]
         if not columns:
             return calls
-        members = [pl.col(name).alias(name.removeprefix("property:")) for name in columns]
-        configured = json_object(calls, members)
-        if "customProperties" in calls.columns:
-            own = pl.col("customProperties")
-            calls = calls.with_columns(splice([own, pl.lit(configured)]).alias("customProperties"))
-            return calls.drop(columns)
-        return calls.drop(columns).with_columns(configured.alias("customProperties"))
+        if COLUMN not in calls.columns:
+            members = [pl.col(name).alias(name.removeprefix("property:")) for name in columns]
+            return calls.drop(columns).with_columns(json_object(calls, members).alias(COLUMN))
+        texts = calls[COLUMN]
+        for name in columns:  # one of the same name, of the gateway's own, gives way
+            value = as_json(calls[name])
+            texts = with_members(texts, {name.removeprefix("property:"): value}, value.is_not_null())
+        return calls.drop(columns).with_columns(texts.alias(COLUMN))
 
     def _remember(self, attempts: pl.DataFrame) -> None:
         """Keep in mind who reports backend calls, so that a call without one means something."""
@@ -232,7 +235,7 @@ def _events(calls: pl.DataFrame) -> Events:
         .with_columns(plausible())
         .with_columns(is_fault().alias("is_fault"), *_identity())
         .with_columns(*outcome(), *latencies(), *_times())
-        .with_columns(_transaction())
+        .with_columns(_transaction(numbered="request" in calls.columns))
         .collect()
     )
     if calls["is_fault"].any():
@@ -271,10 +274,16 @@ def _times() -> list[pl.Expr]:
 
 
 @cache
-def _transaction() -> pl.Expr:
+def _transaction(*, numbered: bool) -> pl.Expr:
     """UUIDv5 of trace id and span id, or of the key by which the gateway's spans and logs name a call.
 
-    Where a log has neither, of what tells one call from another.
+    Where a log has neither, of what tells one call from another. Records that are alike even then are
+    different calls if they come in one request; they are numbered within it, the first one not, so that they
+    have the same ids if the request is sent again. In different requests nothing tells a like call from
+    one that is sent again.
+
+    Args:
+        numbered: Whether there is a column ``request``.
     """
     span = pl.concat_str("traceId", pl.lit(":"), "spanId")
     call = pl.concat_str(
@@ -287,6 +296,10 @@ def _transaction() -> pl.Expr:
         separator=":",
         ignore_nulls=True,
     )
+    if numbered:
+        nameless = pl.coalesce("callKey", span).is_null()
+        number = pl.int_range(pl.len()).over("request", pl.when(nameless).then(call))
+        call = pl.when(number > 0).then(pl.concat_str(call, pl.lit(":#"), number)).otherwise(call)
     name = pl.coalesce("callKey", span, call)
     return plh.UUIDHashNameSpace(name).uuid5(NAMESPACE).alias("transactionId")
 
