@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -84,7 +84,8 @@ class Converter:
         self._journal = journal
         self._log = log
         self._stream = Stream(pipelines, deduplicate, telemetry)
-        self._take_up = TakeUp(journal, pipelines, deduplicate, telemetry, self._lanes)
+        self._telemetry = telemetry
+        self._take_up = TakeUp(journal, pipelines, deduplicate, telemetry, self._lanes, self._stream)
         self._waiting: deque[_Waiting] = deque()
         self._records = 0
         self._bytes = 0
@@ -140,6 +141,7 @@ class Converter:
         if left.step.released:
             try:
                 self._store(left)
+                self._say_buried(left.step.dead_letters)
             except FAILURES as error:  # the next start finds them again
                 self._fails(error)
         while (taken := self._next()) is not None:
@@ -157,6 +159,18 @@ class Converter:
                 self._fails(error)
                 self._put_back(taken)
                 self._pause()
+
+    def _say_buried(self, letters: Sequence[DeadLetter]) -> None:
+        """Rows that waited and that nobody takes back: they can be replayed under their old names."""
+        if not letters:
+            return
+        rows: Counter[str] = Counter()
+        for letter in letters:
+            rows[letter.origin] += letter.count
+            attributes = {"pipeline": letter.origin.partition(",")[0], "error": "nobody takes them back"}
+            self._telemetry.dead_requests.add(1, attributes)
+        named = ", ".join(f"{count} of {slot}" for slot, count in rows.items())
+        logger.warning("rows that waited are nobody's any more and go to the dead letters: %s", named)
 
     def _fails(self, error: BaseException) -> None:
         if isinstance(error, sqlite3.Error):
@@ -180,10 +194,10 @@ class Converter:
         Raises:
             sqlite3.Error: There is no time left.
         """
-        made.step.keep = self._journal.keeps_raw
         batches = [x for names, events in made.events for x in self._lanes.split(names, events, made.only)]
         made.step.chunks = [NewChunk(names, len(events), events.to_ipc()) for names, events in batches]
         while True:
+            made.step.keep = self._journal.keeps_raw
             try:
                 chunks, pieces = self._journal.convert(made.step)
             except sqlite3.Error as error:

@@ -93,7 +93,7 @@ class OneCall:
         chosen = self._choose(reports)
         twice = reports.height - chosen.height
         if late or (twice and reports["_log"].n_unique() > 1):
-            self._both_until = now + _BOTH_WAYS_FOR
+            self.comes_both_ways(now)
         left, stay = self._part(chosen, now, wait=0 if ending or now >= self._both_until else self._wait)
         due = None if not stay.height else self._wait + (_oldest(stay, now))
         events = Events(left.select(SCHEMA.names()))
@@ -102,6 +102,10 @@ class OneCall:
     def remember(self, ids: pl.Series, piece: int, now: int) -> None:
         """These calls have made their event; ``piece`` is where the journal says so."""
         self._seen.add(ids, piece, now)
+
+    def comes_both_ways(self, now: int) -> None:
+        """Calls come in both ways, as far as anybody knows: what waits for the preferred report may wait."""
+        self._both_until = now + _BOTH_WAYS_FOR
 
     def expire(self, now: int) -> list[int]:
         """Forget what is old.

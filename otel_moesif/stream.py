@@ -6,6 +6,7 @@ stream's own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,8 +19,11 @@ from otel_moesif.held import Change, HeldRows, from_ipc, to_ipc
 from otel_moesif.journal.rows import Conversion, DeadLetter, RawRequest
 from otel_moesif.one_call import Admitted, OneCall
 from otel_moesif.pipeline import Pipeline
+from otel_moesif.renamed import Renamed
 from otel_moesif.schema import SCHEMA
 from otel_moesif.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
 
 # Slots of the stream's own; those of processors begin with a pipeline's id. No id has a comma.
 KNOWN, _WAITING = "known,", "waiting,"
@@ -50,7 +54,7 @@ class Converted:
         change: What is kept back from now on.
         due: When what waits wants to leave, by who keeps it; nanoseconds of the monotonic clock.
         admitted: By destination, how calls that come twice were treated.
-        known: Destinations for which the step says, last of its held rows, which calls are known from now on.
+        known: Which calls are known from now on, by destination, as the last of the step's held rows say.
         now: When.
         only: Exporters, or lanes of theirs, that shall get them; nobody named: whoever they are for.
     """
@@ -61,7 +65,7 @@ class Converted:
     change: Change = field(default_factory=Change)
     due: dict[str, int] = field(default_factory=dict)
     admitted: dict[str, Admitted] = field(default_factory=dict)
-    known: list[str] = field(default_factory=list)
+    known: list[tuple[str, pl.Series]] = field(default_factory=list)
     only: Collection[str] = ()
 
 
@@ -96,6 +100,9 @@ class Stream:
                 self._calls[destination.name] = OneCall(settings, both=both)
         self._held = HeldRows()
         self._due: dict[str, int] = {}
+        self._renamed = Renamed(pipelines)
+        # Known calls that the journal has under an older name: number, destination, Arrow IPC.
+        self._moved: list[tuple[int, str, bytes]] = []
 
     @property
     def due(self) -> int | None:
@@ -112,18 +119,30 @@ class Stream:
         Returns:
             Those pieces that nobody here understands (any more).
         """
+        found = [(id_, slot.removeprefix(self._prefix), body) for id_, slot, body in pieces]
+        self._renamed = Renamed(self._pipelines, [id_ for _, slot, _ in found for id_ in _pipelines_of(slot)])
         parts: dict[str, list[tuple[int, pl.DataFrame]]] = {}
+        moved: dict[int, tuple[str, str]] = {}
         strange = []
-        for id_, full, body in pieces:
-            slot = full.removeprefix(self._prefix)
-            if (known := self._calls.get(slot.removeprefix(KNOWN))) and slot.startswith(KNOWN):
-                known.remember(from_ipc(body).to_series(), id_, now)
-            elif self._understands(slot):
-                parts.setdefault(slot, []).append((id_, from_ipc(body)))
+        for id_, before, body in found:
+            slot = self._home(before)
+            if slot is None:
+                strange.append((id_, f"{self._prefix}{before}", body))
+                continue
+            if slot != before:
+                moved[id_] = before, slot
+            if slot.startswith(KNOWN):
+                name = slot.removeprefix(KNOWN)
+                self._calls[name].remember(from_ipc(body).to_series(), id_, now)
+                self._moved += [(id_, name, body)] if id_ in moved else []
             else:
-                strange.append((id_, full, body))
+                parts.setdefault(slot, []).append((id_, from_ipc(body)))
+        for names in dict.fromkeys(moved.values()):
+            logger.info("what was kept back as %s goes on as %s", *names)
         for slot, frames in parts.items():
-            self._held.load(slot, frames, now)
+            self._held.load(slot, frames, now, [id_ for id_, _ in frames if id_ in moved])
+            if slot.startswith(_WAITING):
+                self._calls[slot.removeprefix(_WAITING)].comes_both_ways(now)
             # whoever owns it says, with the first batch, when it is due
             owners = [pipeline.id for pipeline in self._pipelines if pipeline.owns(slot)]
             self._due |= dict.fromkeys(owners or [slot], now)
@@ -161,6 +180,10 @@ class Stream:
         slots_and_bodies = zip(made.change.fresh, made.change.bodies, strict=True)
         made.step.held[:0] = [(f"{self._prefix}{slot}", body) for slot, body in slots_and_bodies]
         made.step.released += made.change.released
+        for id_, name, body in self._moved:
+            made.known.append((name, pl.Series(dtype=pl.UInt128)))  # they are remembered already
+            made.step.held.append((f"{self._prefix}{KNOWN}{name}", body))
+            made.step.released.append(id_)
         return made
 
     def stored(self, made: Converted, pieces: Sequence[int]) -> None:
@@ -173,8 +196,9 @@ class Stream:
         fresh = len(made.change.fresh)
         self._held.stored(made.change, pieces[:fresh])
         self._due = made.due
-        for name, piece in zip(made.known, pieces[fresh:], strict=True):
-            self._calls[name].remember(made.admitted[name].ids, piece, made.now)
+        for (name, ids), piece in zip(made.known, pieces[fresh:], strict=True):
+            self._calls[name].remember(ids, piece, made.now)
+        self._moved.clear()
         for name, admitted in made.admitted.items():
             self._calls[name].released()
             for reason, count in (("known call", admitted.known), ("reported twice", admitted.twice)):
@@ -193,7 +217,7 @@ class Stream:
         """
         if not slot.startswith(_WAITING):
             return None
-        fed = {*slot.removeprefix(_WAITING).split(",")}
+        fed = {*self._renamed.destination(slot.removeprefix(_WAITING)).split(",")}
         exporters = [x for to in self._destinations if fed & to.pipelines for x in to.exporters]
         rows = from_ipc(body)
         if not exporters or not {*SCHEMA.names()} <= {*rows.columns}:
@@ -202,9 +226,15 @@ class Stream:
 
     # -- inside ---------------------------------------------------------------------------------------
 
-    def _understands(self, slot: str) -> bool:
-        waits = slot.startswith(_WAITING) and slot.removeprefix(_WAITING) in self._calls
-        return waits or any(pipeline.knows(slot) for pipeline in self._pipelines)
+    def _home(self, slot: str) -> str | None:
+        """Under which slot this stream takes rows; None: it cannot."""
+        for kind in (KNOWN, _WAITING):
+            if slot.startswith(kind):
+                name = self._renamed.destination(slot.removeprefix(kind))
+                return f"{kind}{name}" if name in self._calls else None
+        if any(pipeline.knows(slot) for pipeline in self._pipelines):
+            return slot
+        return self._renamed.slot(slot)
 
     def _is_due(self, owner: str, now: int) -> bool:
         return self._due.get(owner, now + 1) <= now
@@ -230,7 +260,7 @@ class Stream:
         held[slot] = admitted.waiting
         _set(made.due, slot, admitted.due)
         if len(admitted.ids) and not ending:
-            made.known.append(name)
+            made.known.append((name, admitted.ids))
             made.step.held.append((f"{self._prefix}{KNOWN}{name}", to_ipc(admitted.ids.to_frame())))
         return [admitted.events]
 
@@ -252,6 +282,14 @@ def _destinations(pipelines: Sequence[Pipeline], only: Collection[str]) -> list[
     for exporter, ids in feeding.items():
         groups.setdefault(tuple(sorted(ids)), []).append(exporter)
     return [Destination(",".join(ids), frozenset(ids), tuple(names)) for ids, names in groups.items()]
+
+
+def _pipelines_of(slot: str) -> list[str]:
+    """Ids of the pipelines whose rows a slot holds."""
+    for kind in (KNOWN, _WAITING):
+        if slot.startswith(kind):
+            return slot.removeprefix(kind).split(",")
+    return [slot.partition(",")[0]]
 
 
 def _unwanted(raw: RawRequest) -> DeadLetter:
