@@ -8,28 +8,36 @@ writers', and the writers' before the reader's.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from otel_moesif.errors import StartError
+from otel_moesif.journal.connection import (
+    BUSY_MS,
+    Role,
+    connect,
+    create_if_new,
+    free_pages,
+    growth,
+    no_room,
+    pages,
+    sync,
+)
 from otel_moesif.journal.lock import lock
 from otel_moesif.journal.reserve import Reserve
+from otel_moesif.journal.room import Made, drop_kept
 from otel_moesif.journal.salvage import Salvaged, needs_salvage, salvage, upgrade
-from otel_moesif.journal.schema import create
 from otel_moesif.journal.settings import Fsync, JournalSettings
-from otel_moesif.journal.swap import make_private
+from otel_moesif.journal.wal import PAGE_BYTES
 from otel_moesif.trouble import Trouble
 
 logger = logging.getLogger("otel_moesif.journal")
 
-PAGE_BYTES = 4096  # SQLite's default since 3.12, sqlite.org/pgszchng2016.html
 # Error codes, sqlite.org/rescode.html: the low byte is the primary one.
 _PRIMARY = 0xFF
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -44,14 +52,6 @@ _RESERVE_SECONDS = 2.0
 _REPAIR_SECONDS = 5.0
 # How many times its usual length the log may have before whoever wants to add to it has to copy it first.
 _LONGEST_LOG = 3
-
-
-class Role(StrEnum):
-    """Who writes."""
-
-    INTAKE = "intake"
-    CONVERTER = "converter"
-    SENDERS = "senders"
 
 
 class Database:
@@ -81,7 +81,9 @@ class Database:
         self._repair_from = 0.0
         self._trouble = Trouble(logger, "journal: it is usable again")
         self._room = Trouble(logger, "journal: there is room on the disk again")
+        self._kept = Trouble(logger, "journal: converted requests are kept for a replay again")
         self._reserve_from = 0.0
+        self._full = False
         self._lock_file = lock(self.directory)
         try:
             self.reserve = Reserve(self.directory, settings.log_bytes)
@@ -96,6 +98,8 @@ class Database:
             self._lock_file.close()
             raise
         if not self.reserve.take():
+            with suppress(sqlite3.Error):  # what an earlier run has left in the log
+                self.checkpoint()
             text = "journal: %s has less than %d MiB left; senders are told to retry until there is more"
             self._room.fails("", text, self.directory, self.reserve.size >> 20, level=logging.WARNING)
 
@@ -119,7 +123,9 @@ class Database:
                 generation, connection = self._generation, self._writers[role]
                 try:
                     connection.execute("begin immediate")
+                    before = pages(connection)
                     yield connection
+                    self._cover(connection, before)
                     connection.execute("commit")
                 except BaseException:
                     with suppress(sqlite3.Error):
@@ -162,23 +168,33 @@ class Database:
         with suppress(sqlite3.Error):  # the disk's state; whoever has data to store says so
             if self._log_size() > self.reserve.log_bytes or not self.reserve.held:
                 self.checkpoint()
+            if self._full:
+                self._drop_kept()
             free = self.read("pragma freelist_count")[0][0]
             if free >= _VACUUM_FROM or (free and not self.reserve.held):
-                self._vacuum()
-                self.checkpoint()
-        if not self.reserve.held and time.monotonic() >= self._reserve_from and self.reserve.take():
-            self._room.works()
+                self._give_back(min(free, _VACUUM_PAGES))
+        if not self.reserve.held and time.monotonic() >= self._reserve_from:
+            self._full = not self.reserve.take()
+            if not self._full:
+                self._room.works()
+                self._kept.works()
 
     def checkpoint(self) -> None:
         """Copy the log into the database, so that it begins anew.
 
         First without the lock, which takes long and gets most of it; then, with it, the little that came
         meanwhile. Without the second step, a log that is written to all the time would never begin anew.
+
+        When the disk is full, at once and with what was set aside for it, before anybody takes the room.
         """
         with self._tend_lock:
+            if not self.reserve.held:
+                self._empty_log()
+                return
             self._tender.execute("pragma wal_checkpoint(passive)").fetchall()
             with self._write_lock:
                 self._tender.execute("pragma wal_checkpoint(passive)").fetchall()
+                self.reserve.fit(growth(self._tender, self.path))
 
     def shorten_log(self) -> None:
         """Copy the log into the database if it is so long that housekeeping does not keep up.
@@ -191,18 +207,7 @@ class Database:
 
     def sync(self) -> None:
         """Put on disk what was committed so far, for `Fsync.INTERVAL`."""
-        with suppress(FileNotFoundError):
-            log = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(log)
-            finally:
-                os.close(log)
-
-    def used(self, connection: sqlite3.Connection) -> int:
-        """Bytes of the file that hold something."""
-        (pages,) = connection.execute("pragma page_count").fetchone()
-        (free,) = connection.execute("pragma freelist_count").fetchone()
-        return int(pages - free) * PAGE_BYTES
+        sync(self._log)
 
     def close(self) -> None:
         """Close the connections and give the directory free; safe twice."""
@@ -224,10 +229,44 @@ class Database:
         except FileNotFoundError:
             return 0
 
-    def _vacuum(self) -> None:
-        with self._tend_lock, self._write_lock:
-            # a script, since `execute` takes one step of this statement, which is one page
-            self._tender.executescript(f"pragma incremental_vacuum({_VACUUM_PAGES})")
+    def _cover(self, connection: sqlite3.Connection, before: int) -> None:
+        """Set aside what the file is going to grow by, if a transaction makes it larger.
+
+        Raises:
+            sqlite3.OperationalError: There is no room for it.
+        """
+        if pages(connection) > before and not self.reserve.cover(growth(connection, self.path)):
+            raise no_room()
+
+    def _empty_log(self) -> None:
+        """Copy all of the log, and give its room to the disk; who calls has the lock that tends the file."""
+        with self._write_lock, self._reader_lock:
+            self.reserve.give_up()
+            self._tender.execute("pragma busy_timeout = 0")  # a visitor that reads: as far as it goes
+            try:
+                self._tender.execute("pragma wal_checkpoint(truncate)").fetchall()
+            finally:
+                self._tender.execute(f"pragma busy_timeout = {BUSY_MS}")
+
+    def _drop_kept(self) -> None:
+        """What is kept for a replay is the first to leave: as much as is given back to the disk at a time."""
+        if self.read("select exists (select 1 from kept)")[0][0]:
+            made = Made()
+            with self.transaction(Role.CONVERTER) as connection:
+                while free_pages(connection) < _VACUUM_PAGES and drop_kept(connection, made):
+                    pass
+            if made.kept:
+                text = "journal: the disk is full: requests that were kept for a replay make room"
+                self._kept.fails("", text, level=logging.WARNING)
+
+    def _give_back(self, most: int) -> None:
+        """Give free pages back to the disk; where it is full, in steps for which the log has room."""
+        step = most if self.reserve.held else max(1, self.reserve.log_bytes // PAGE_BYTES // 8)
+        for _ in range(0, most, step):
+            with self._tend_lock, self._write_lock:
+                # a script, since `execute` takes one step of this statement, which is one page
+                self._tender.executescript(f"pragma incremental_vacuum({step})")
+            self.checkpoint()
 
     def _open(self) -> None:
         """Check the file, and make all connections to it.
@@ -243,22 +282,14 @@ class Database:
         # A power cut takes from the end of the log, and only what came after the last full commit: conversion
         # and delivery step back together, and are repeated. So nothing but the intake waits for the disk.
         relaxed = "off" if self._settings.fsync is Fsync.OFF else "normal"
-        _create_if_new(self.path)
+        create_if_new(self.path)
         self._writers = {Role.INTAKE: self._connect(durable)}
         self._writers |= {role: self._connect(relaxed) for role in (Role.CONVERTER, Role.SENDERS)}
         self._tender = self._connect(relaxed)
         self._reader = self._connect(relaxed)
 
     def _connect(self, synchronous: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        # A text that the disk has changed shall not stop whoever reads the row; its checksum tells.
-        connection.text_factory = lambda text: text.decode(errors="replace")
-        connection.execute("pragma journal_mode = wal")
-        connection.execute(f"pragma synchronous = {synchronous}")
-        connection.execute("pragma wal_autocheckpoint = 0")
-        # A log that grew while somebody read for long is cut when it begins anew; else it stayed as long.
-        connection.execute(f"pragma journal_size_limit = {self.reserve.log_bytes}")
-        return connection
+        return connect(self.path, synchronous, self.reserve.log_bytes)
 
     def _make_usable(self) -> None:
         """Mend a damaged file, bring an older one up to date."""
@@ -278,9 +309,12 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
         if code in _DAMAGED or self._unusable:
             self._repair(generation, self._unusable or str(error))
-        elif code in _NO_ROOM and role not in {None, Role.INTAKE} and self.reserve.give_up():
+        elif code in _NO_ROOM and role not in {None, Role.INTAKE}:
             self._reserve_from = time.monotonic() + _RESERVE_SECONDS
+            self._full |= code == sqlite3.SQLITE_FULL
             self._room.fails("", "journal: %s: using the reserve to deliver what is stored", error)
+            with self._tend_lock, suppress(sqlite3.Error):
+                self._empty_log()
 
     def _repair(self, generation: int, reason: str) -> None:
         """Make the file anew from what is readable, once, whoever noticed the damage first.
@@ -314,14 +348,3 @@ class Database:
         self.salvages += 1
         self.unreadable += salvaged.unreadable
         logger.error("journal: %s", salvaged)
-
-
-def _create_if_new(path: Path) -> None:
-    """Make the tables, on a connection that has not yet written anything: auto_vacuum wants that."""
-    make_private(path)
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        if not connection.execute("pragma user_version").fetchone()[0]:
-            create(connection)
-    finally:
-        connection.close()

@@ -18,7 +18,8 @@ from isal import isal_zlib
 
 from otel_moesif.component import Signal
 from otel_moesif.errors import Refused, StartError
-from otel_moesif.journal.database import Database, Role
+from otel_moesif.journal.connection import Role, used_bytes
+from otel_moesif.journal.database import Database
 from otel_moesif.journal.room import (
     Made,
     delete_delivered,
@@ -49,8 +50,8 @@ _COMPRESSION = 0
 _RETRY_AFTER_FULL = 5.0
 _SIGNALS = {signal.value: signal for signal in Signal}
 _ADD_RAW = "insert into raw (time, receiver, signal, crc, body) values (?, ?, ?, ?, ?)"
-_KEEP_RAW = (
-    "insert into kept (id, time, receiver, signal, crc, body)"
+_KEEP_RAW = (  # a journal that was made anew may have both what was deleted and what came in its place
+    "insert or replace into kept (id, time, receiver, signal, crc, body)"
     " select id, time, receiver, signal, crc, body from raw where id = ?"
 )
 _READ_RAW = "select id, receiver, signal, crc, body from raw where id between ? and ? order by id"
@@ -77,8 +78,8 @@ class Journal:
 
     @property
     def keeps_raw(self) -> bool:
-        """Whether converted requests are kept for a replay."""
-        return bool(self._settings.keep_raw)
+        """Whether converted requests are kept for a replay; not while the disk is full."""
+        return bool(self._settings.keep_raw) and self.database.reserve.held
 
     # -- intake ---------------------------------------------------------------------------------------
 
@@ -111,10 +112,10 @@ class Journal:
         leavers = [drop_kept]
         if self._settings.on_full is OnFull.DROP_OLDEST:
             leavers += [drop_events, drop_letters]
-        while leavers and self.database.used(connection) + size > self._settings.max_size:
+        while leavers and used_bytes(connection) + size > self._settings.max_size:
             if not leavers[0](connection, made):
                 del leavers[0]
-        if not leavers and self.database.used(connection) + size > self._settings.max_size:
+        if not leavers and used_bytes(connection) + size > self._settings.max_size:
             raise Refused("not stored: the journal is full; try again", _RETRY_AFTER_FULL, "journal is full")
         return made
 
@@ -131,6 +132,8 @@ class Journal:
     def convert(self, step: Conversion) -> tuple[list[int], list[int]]:
         """Add events and remove the raw requests that they came from, in one transaction.
 
+        What goes goes first: what comes takes its room.
+
         Returns:
             Ids of the added chunks and of the added held rows.
 
@@ -139,6 +142,11 @@ class Journal:
         """
         done = [(id_,) for id_ in step.done]
         with self.database.transaction(Role.CONVERTER) as connection:
+            if step.keep:
+                connection.executemany(_KEEP_RAW, done)
+            connection.executemany("delete from raw where id = ?", done)
+            connection.executemany("delete from inbox where id = ?", [(id_,) for id_ in step.inbox])
+            connection.executemany("delete from held where id = ?", [(id_,) for id_ in step.released])
             chunks = [_add_chunk(connection, chunk) for chunk in step.chunks]
             held = [
                 _insert(
@@ -148,12 +156,7 @@ class Journal:
                 )
                 for slot, body in step.held
             ]
-            connection.executemany("delete from held where id = ?", [(id_,) for id_ in step.released])
             _add_dead_letters(connection, step.dead_letters)
-            if step.keep:
-                connection.executemany(_KEEP_RAW, done)
-            connection.executemany("delete from raw where id = ?", done)
-            connection.executemany("delete from inbox where id = ?", [(id_,) for id_ in step.inbox])
             if step.replay:
                 id_, last, count = step.replay
                 connection.execute(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_moesif.errors import OtelMoesifError
+from otel_moesif.journal.connection import write_once
 from otel_moesif.journal.schema import VERSION
 from otel_moesif.journal.swap import NAME
 from otel_moesif.journal.wal import inspect
@@ -177,6 +178,7 @@ class Visit:
             try:
                 # What is asked for here may be lost by a power cut; asking again does no harm.
                 connection.execute("pragma synchronous = normal")
+                write_once(connection)
                 (version,) = connection.execute("pragma user_version").fetchone()
                 self._check(version)
             except BaseException:

@@ -4,6 +4,12 @@ SQLite reads its log up to the first frame that is wrong. After a power cut or a
 is the end of an unfinished transaction. But if the disk has changed a frame in the middle, SQLite drops all
 that was committed after it without a word. Both are told apart here, before SQLite opens the file.
 
+An unfinished transaction may have wrong frames before intact ones, too. One that is larger than the page
+cache writes before it commits; when it changes a page again it writes it over the old frame, gives the frames
+that it adds from then on neither salts nor checksum, and mends that when it commits (sqlite3.c, iReCksum).
+And what a failed one had written stays behind the shorter one that overwrites its beginning. So intact frames
+count only where the log shows that they were committed, or that the disk has changed something among them.
+
 Format: sqlite.org/fileformat2.html#walformat (section 4). Every frame carries the log's two salts and a
 checksum that goes on from the frame before it, so that a frame can be checked from its predecessor's alone.
 """
@@ -27,6 +33,7 @@ _HEADER = struct.Struct(">IIII8sII")  # magic, format, page size, number of chec
 _FRAME = struct.Struct(">II8sII")  # page, pages after commit (0: not a commit), salts, checksum
 _MAGIC = 0x377F0682  # the lowest bit says in which byte order the checksums are reckoned
 _PAGE_SIZES = {1 << power for power in range(9, 17)}
+_NO_SALTS = bytes(8)
 _MASK = 0xFFFFFFFF
 _AT_ONCE = 1 << 20  # bytes; about what a processor's cache holds
 
@@ -39,7 +46,7 @@ class View(Enum):
     COMMITTED = auto()
     """Every frame that is intact, up to the last intact commit."""
     WRITTEN = auto()
-    """Damaged and uncommitted ones too: most of a damaged page may still be readable."""
+    """Damaged ones too, up to the last commit, be it damaged: most of such a page may still be readable."""
     PREFIX = auto()
     """What SQLite would use: consistent, but it ends where the damage begins."""
 
@@ -90,16 +97,15 @@ class WalState:
 
     @property
     def ignored(self) -> int:
-        """How many intact frames SQLite would not use, because of a wrong one before them."""
-        return sum(self.intact[self.readable :])
+        """How many intact frames SQLite would not use, because of a damaged one before them."""
+        return sum(self.intact[self.readable :]) if self._unfinished > self.readable else 0
 
     @property
     def lost(self) -> int:
         """How many frames the damage has spoilt: those before the last intact one that are not intact."""
         if not self.damaged:
             return 0
-        upto = max((i + 1 for i, intact in enumerate(self.intact) if intact), default=len(self.frames))
-        return self.intact[:upto].count(False)
+        return self.intact[: self._last_intact + 1 or len(self.frames)].count(False)
 
     @property
     def torn(self) -> int:
@@ -134,6 +140,30 @@ class WalState:
                     file.seek(_HEADER.size + index * (_FRAME.size + self.page_bytes) + _FRAME.size)
                     yield page, file.read(self.page_bytes)
 
+    @property
+    def _last_intact(self) -> int:
+        return max((i for i, intact in enumerate(self.intact) if intact), default=-1)
+
+    @property
+    def _unfinished(self) -> int:
+        """From which frame on there is at most a transaction that was never committed.
+
+        A commit frame counts also if it is damaged itself: whether the rest of it is right nobody knows, and
+        to repeat a transaction does no harm, while to lose one does.
+        """
+        last = self._last_intact
+        signs = (
+            i
+            for i, frame in enumerate(self.frames)
+            if (frame.size and frame.salts == self._salts) or (i <= last and not self._is_uncommitted(frame))
+        )
+        return max(signs, default=-1) + 1
+
+    def _is_uncommitted(self, frame: Frame) -> bool:
+        """Whether it may be of a transaction that has not committed; else the disk has changed it."""
+        has_salts = frame.salts == self._salts or (frame.salts == _NO_SALTS and frame.check == (0, 0))
+        return frame.page > 0 and not frame.size and has_salts
+
     def _commits(self, index: int) -> bool:
         return self.intact[index] and self.frames[index].size > 0
 
@@ -149,7 +179,7 @@ class WalState:
                 (max(f.page, f.size) for f, ok in zip(self.frames, self.intact, strict=True) if ok), default=0
             )
             most = known + len(self.frames)
-            for i, frame in enumerate(self.frames):
+            for i, frame in enumerate(self.frames[: self._unfinished]):
                 if self.intact[i] or (frame.salts == self._salts and 0 < frame.page <= most):
                     yield i
 

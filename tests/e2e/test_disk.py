@@ -68,6 +68,39 @@ def recovers_from_its_own_backlog(collector, moesif):
         delivered(process, moesif, traffic)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        "goes on",
+        pytest.param("killed", marks=pytest.mark.slow),
+        pytest.param("stopped", marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_kept_requests_have_filled_too_recovers_without_them(disk, moesif, end):
+    """Each conversion writes the request once more: what delivers must have room none the less."""
+    collector = collector_on(disk.path, moesif, **SMALL, keep_raw="1h")
+    moesif.behave(status=503)
+    with collector.run() as process, Traffic(collector.target, calls=400, recovery=0.1) as traffic:
+        refused(process, traffic, timeout=60)
+        time.sleep(3)  # let the converter meet it
+        if end == "goes on":
+            moesif.behave()
+            accepting(process, traffic, timeout=60)
+            traffic.stop()
+            delivered(process, moesif, traffic)
+            return
+        if end == "stopped":
+            process.terminate()
+            assert process.wait(60) == 0
+        process.kill()
+        traffic.stop()
+    moesif.behave()
+    with collector.run() as process, Traffic(collector.target, calls=1) as more:
+        accepting(process, more, timeout=60)
+        more.stop()
+        delivered(process, moesif, traffic, more)
+
+
 @pytest.mark.slow
 def test_a_start_on_a_disk_that_the_journal_has_filled_delivers_too(disk, moesif):
     collector = collector_on(disk.path, moesif, **SMALL)

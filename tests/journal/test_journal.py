@@ -16,7 +16,7 @@ from otel_moesif.component import Signal
 from otel_moesif.config.model import MetricsSettings
 from otel_moesif.errors import Refused
 from otel_moesif.housekeeping import Housekeeping
-from otel_moesif.journal.database import Role
+from otel_moesif.journal.connection import Role
 from otel_moesif.journal.journal import Journal
 from otel_moesif.journal.rows import Conversion, DeadLetter, NewChunk, Position, RawRequest
 from otel_moesif.journal.settings import JournalSettings
@@ -196,6 +196,74 @@ def test_the_reserve_is_not_taken_back_before_who_needed_it_has_tried_again(make
             journal.database.tend()
         assert journal.database.reserve.held
     assert caplog.text.count("using the reserve") == 1
+
+
+def test_what_the_file_is_going_to_grow_by_is_set_aside_before_it_is_committed(make):
+    """Else a log that finds no room to be copied would keep all the rest, and nothing could leave."""
+    journal = make(max_size="64MiB")
+    reserve = journal.database.directory / "journal.reserve"
+    assert reserve.stat().st_size == 2 * MIB
+    ids = journal.append([request(1_000_000)] * 5).ids
+    assert reserve.stat().st_size > 5_000_000 + MIB
+    journal.database.tend()
+    assert reserve.stat().st_size == 2 * MIB
+    journal.convert(Conversion(done=ids))
+    journal.append([request(1_000_000)] * 4)  # it is free room that they take
+    assert reserve.stat().st_size == 2 * MIB
+
+
+def test_what_cannot_be_set_aside_is_not_stored_but_what_needs_no_more_room_is(make, monkeypatch):
+    journal = make(max_size="64MiB")
+    journal.register(["a"])
+    first = journal.append([request(1_000_000)] * 3).ids
+    (chunk, *_), _ = journal.convert(chunks(2, size=1_000_000))
+    monkeypatch.setattr(os, "posix_fallocate", _no_room)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        journal.append([request(1_000_000)] * 5)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        journal.convert(chunks(5, size=1_000_000))
+    assert journal.database.path.with_name("journal.db-wal").stat().st_size == 0, "it is copied at once"
+    journal.advance("a", Position(chunk + 1))
+    journal.convert(
+        Conversion(done=first, chunks=chunks(3, size=900_000).chunks)
+    )  # in the place of what goes
+    assert journal.last_raw() == 0
+
+
+def test_what_is_kept_leaves_when_the_disk_is_full_and_nothing_more_is_kept_until_there_is_room(
+    make, monkeypatch, caplog
+):
+    journal = make(max_size="64MiB", keep_raw="1h")
+    ids = journal.append([request()] * 40).ids
+    journal.convert(Conversion(done=ids, keep=journal.keeps_raw))
+    assert journal.has_kept()
+    monkeypatch.setattr(os, "posix_fallocate", _no_room)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        journal.convert(chunks(5, size=1_000_000))
+    assert not journal.keeps_raw
+    before = journal.database.path.stat().st_size
+    for _ in range(4):
+        journal.database.tend()
+    assert not journal.has_kept()
+    assert journal.database.path.stat().st_size < before - 3 * MIB, "the disk has the room back"
+    assert "requests that were kept for a replay make room" in caplog.text
+    monkeypatch.undo()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 5)
+    journal.database.tend()
+    assert journal.keeps_raw
+
+
+def test_a_disk_that_fails_for_another_reason_costs_nothing_that_is_kept(make):
+    journal = make(keep_raw="1h")
+    journal.convert(Conversion(done=journal.append([request()]).ids, keep=True))
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    with pytest.raises(sqlite3.OperationalError), journal.database.transaction(Role.CONVERTER):
+        raise error
+    assert not journal.database.reserve.held
+    journal.database.tend()
+    assert journal.has_kept()
 
 
 def _no_room(*_):
