@@ -11,10 +11,13 @@ import binascii
 import math
 import re
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from otel_moesif.otlp.json_text import NOT_UTF8
 
 # Fields that OTLP has in hex and not in base64.
 IDS = frozenset({"trace_id", "span_id", "parent_span_id"})
@@ -45,9 +48,23 @@ class WrongValue(Exception):  # noqa: N818 - says which field, never what stands
         return f"{'.'.join(self.fields)}{': ' if self.fields else ''}{self.reason}"
 
 
-LeftOut: TypeAlias = list[WrongValue] | None
-# Value, message levels above it, and what was left out so far.
-Encode: TypeAlias = Callable[[Any, int, LeftOut], bytes]
+@dataclass
+class LeftOut:
+    """What was left out so far, without the errors: they would hold whatever they came through.
+
+    Attributes:
+        records: How many.
+        first: What is wrong with the first, or with what it is in; empty: nothing is.
+    """
+
+    records: int = 0
+    first: str = ""
+
+
+# Value, message levels above it, and what was left out so far; None: nothing may be.
+Encode: TypeAlias = Callable[[Any, int, LeftOut | None], bytes]
+# How many records a value holds that is to be left out.
+Count: TypeAlias = Callable[[Any], int]
 
 
 class Encoders:
@@ -55,24 +72,24 @@ class Encoders:
 
     Args:
         optional: Full names of messages that may be left out of a list when something in them is wrong.
-            Whatever else is wrong makes everything around it wrong.
+            Whatever else is wrong makes everything around it wrong, up to the next that may be left out.
     """
 
-    def __init__(self, optional: Collection[str]) -> None:
+    def __init__(self, optional: Mapping[str, Count]) -> None:
         self._optional = optional
         self._messages: dict[str, Encode] = {}
 
     def message(self, descriptor: Descriptor) -> Encode:
         """From a JSON object to the bytes of such a message.
 
-        The function takes the object, 0, and a list for what is wrong with what was left out (None: nothing
-        may be left out). It raises `WrongValue`.
+        The function takes the object, 0, and where to note what it leaves out (None: nothing may be left
+        out). It raises `WrongValue`.
         """
         if descriptor.full_name in self._messages:
             return self._messages[descriptor.full_name]
         fields: dict[str, tuple[str, Encode]] = {}
 
-        def encode(value: Any, depth: int, left_out: LeftOut) -> bytes:
+        def encode(value: Any, depth: int, left_out: LeftOut | None) -> bytes:
             if value.__class__ is not dict:
                 raise WrongValue("must be an object")
             if depth >= MAX_DEPTH:
@@ -93,31 +110,33 @@ class Encoders:
         return encode
 
     def _field(self, field: FieldDescriptor) -> Encode:
-        optional = False
+        records = None
         if field.message_type:
             one = _delimited(field, self.message(field.message_type))
-            optional = field.message_type.full_name in self._optional
+            records = self._optional.get(field.message_type.full_name)
         elif field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}:
             one = _delimited(field, _payload(field))
         else:
             one = _number(field)
-        return _repeated(one, optional) if field.is_repeated else one
+        return _repeated(one, field.json_name, records) if field.is_repeated else one
 
 
-def _repeated(one: Encode, optional: bool) -> Encode:
+def _repeated(one: Encode, name: str, records: Count | None) -> Encode:
     """Elements one by one; protobuf takes numbers that are not packed as well."""
 
-    def encode(value: Any, depth: int, left_out: LeftOut) -> bytes:
+    def encode(value: Any, depth: int, left_out: LeftOut | None) -> bytes:
         if value.__class__ is not list:
             raise WrongValue("must be a list")
-        if not optional or left_out is None:
+        if records is None or left_out is None:
             return b"".join([one(item, depth, left_out) for item in value])
         parts = []
         for item in value:
+            before, first = left_out.records, left_out.first
             try:
                 parts.append(one(item, depth, left_out))
-            except WrongValue as error:
-                left_out.append(error)
+            except WrongValue as error:  # with whatever was left out of it already
+                error.fields.insert(0, name)
+                left_out.records, left_out.first = before + records(item), first or str(error)
         return b"".join(parts)
 
     return encode
@@ -127,7 +146,7 @@ def _delimited(field: FieldDescriptor, payload: Encode) -> Encode:
     tag = _tag(field, _LENGTH)
     short = tuple(tag + length for length in _LENGTHS)
 
-    def encode(value: Any, depth: int, left_out: LeftOut) -> bytes:
+    def encode(value: Any, depth: int, left_out: LeftOut | None) -> bytes:
         data = payload(value, depth, left_out)
         length = len(data)
         return (short[length] if length < 128 else tag + varint(length)) + data
@@ -141,17 +160,19 @@ def _payload(field: FieldDescriptor) -> Encode:
     return _hex if field.name in IDS else _bytes
 
 
-def _text(value: Any, _: int, __: LeftOut) -> bytes:
+def _text(value: Any, _: int, __: LeftOut | None) -> bytes:
     if value.__class__ is not str:
         raise WrongValue("must be a text")
     try:
         return bytes(value.encode())
     except UnicodeEncodeError:
+        if NOT_UTF8 in value:
+            raise WrongValue("is not UTF-8") from None
         # JavaScript cuts texts in the middle of a character, and says so in JSON: half of a surrogate pair.
         return _SURROGATE.sub("\ufffd", value).encode()
 
 
-def _hex(value: Any, _: int, __: LeftOut) -> bytes:
+def _hex(value: Any, _: int, __: LeftOut | None) -> bytes:
     if value.__class__ is not str:
         raise WrongValue("must be a text")
     try:
@@ -160,7 +181,7 @@ def _hex(value: Any, _: int, __: LeftOut) -> bytes:
         raise WrongValue("is not hex") from None
 
 
-def _bytes(value: Any, _: int, __: LeftOut) -> bytes:
+def _bytes(value: Any, _: int, __: LeftOut | None) -> bytes:
     if value.__class__ is not str:
         raise WrongValue("must be a text")
     value = value.translate({ord("-"): "+", ord("_"): "/"})
@@ -181,7 +202,7 @@ def _number(field: FieldDescriptor) -> Encode:
     if kind == FieldDescriptor.TYPE_BOOL:
         no, yes = (_tag(field, _VARINT) + truth for truth in (b"\0", b"\1"))
 
-        def encode(value: Any, _: int, __: LeftOut) -> bytes:
+        def encode(value: Any, _: int, __: LeftOut | None) -> bytes:
             if value.__class__ is not bool:
                 raise WrongValue("must be true or false")
             return yes if value else no
@@ -204,7 +225,7 @@ def _integer(field: FieldDescriptor) -> Encode:
     tag = _tag(field, wire)
     pack = struct.Struct(form).pack if form else varint
 
-    def encode(value: Any, _: int, __: LeftOut) -> bytes:
+    def encode(value: Any, _: int, __: LeftOut | None) -> bytes:
         number = _whole(value)
         if not low <= number <= high:
             raise WrongValue(f"is not between {low} and {high}")
@@ -248,7 +269,7 @@ def _enum(field: FieldDescriptor) -> Encode:
     prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", field.enum_type.name).upper() + "_"
     names |= {name.removeprefix(prefix): number for name, number in names.items()}
 
-    def encode(value: Any, _: int, __: LeftOut) -> bytes:
+    def encode(value: Any, _: int, __: LeftOut | None) -> bytes:
         if value.__class__ is str and not _INTEGER.fullmatch(value):
             number = names.get(value.upper())
             return b"" if number is None else tag + varint(number)

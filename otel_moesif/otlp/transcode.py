@@ -9,21 +9,20 @@ names that scopes had before OTLP 1.0.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_moesif.component import Signal
 from otel_moesif.errors import InvalidData, TooLarge
-from otel_moesif.otlp.json_wire import Encode, Encoders, LeftOut, WrongValue
+from otel_moesif.otlp.json_text import decode, has_more_values, load
+from otel_moesif.otlp.json_wire import Count, Encode, Encoders, LeftOut, WrongValue
 
 Object: TypeAlias = MutableMapping[str, Any]
 
@@ -31,7 +30,6 @@ _MESSAGES: Mapping[Signal, Any] = {
     Signal.TRACES: ExportTraceServiceRequest,
     Signal.LOGS: ExportLogsServiceRequest,
 }
-_RECORDS: Mapping[Signal, Any] = {Signal.TRACES: Span, Signal.LOGS: LogRecord}
 # Where the records stand: of the request, of each resource, of each scope.
 _LISTS: Mapping[Signal, tuple[str, str, str]] = {
     Signal.TRACES: ("resourceSpans", "scopeSpans", "spans"),
@@ -57,8 +55,9 @@ class Transcoded:
 
     Attributes:
         request: Serialized.
-        rejected: Spans or log records that were left out, since a value in them is impossible.
-        message: What is wrong with the first of those; nothing of what stands in it.
+        rejected: Spans or log records that were left out, since a value in them, or in the scope or the
+            resource that they are in, is impossible.
+        message: What is wrong with the first that was left out; nothing of what stands in it.
     """
 
     request: bytes = b""
@@ -79,19 +78,20 @@ def transcode(signal: Signal, document: bytes, max_values: int) -> Transcoded:
         InvalidData: It is no JSON, or not such a request; says where, but nothing of what is in it.
         TooLarge: It has too many values.
     """
-    if sum(map(document.count, (b"{", b"[", b","))) > max_values:
+    text = decode(document)
+    if has_more_values(text, max_values):
         raise TooLarge(
             f"JSON of more than {max_values} values: send fewer at once, or protobuf", "too many values"
         )
-    found = _load(signal, document)
+    found = _load(signal, text)
     if signal not in signals_of(found) and not found.keys().isdisjoint(_FOREIGN):
         raise InvalidData(f"not a valid {_name(signal)}: it is a request of another signal")
-    wrong: list[WrongValue] = []
-    request = _encode(signal, found, wrong)
-    message = f"not a valid {_name(signal)}: {wrong[0]}" if wrong else ""
-    if wrong and len(wrong) == _count(signal, found):
+    left_out = LeftOut()
+    request = _encode(signal, found, left_out)
+    message = f"not a valid {_name(signal)}: {left_out.first}" if left_out.first else ""
+    if message and left_out.records == _in_request(signal, found):
         raise InvalidData(message)
-    return Transcoded(request, len(wrong), message)
+    return Transcoded(request, left_out.records, message)
 
 
 def from_json(signal: Signal, document: bytes | str) -> bytes:
@@ -104,7 +104,7 @@ def from_json(signal: Signal, document: bytes | str) -> bytes:
     Raises:
         InvalidData: It is no JSON, or not such a request; says where, but nothing of what is in it.
     """
-    return from_object(signal, _load(signal, document))
+    return from_object(signal, _load(signal, document if isinstance(document, str) else decode(document)))
 
 
 def from_object(signal: Signal, document: Object) -> bytes:
@@ -121,21 +121,14 @@ def signals_of(document: Mapping[str, Any]) -> list[Signal]:
     return [signal for signal, (top, *_) in _LISTS.items() if not document.keys().isdisjoint(_spellings(top))]
 
 
-def _load(signal: Signal, document: bytes | str) -> Object:
-    try:
-        found = json.loads(document)
-    except json.JSONDecodeError as error:
-        raise InvalidData(f"not valid JSON: {error.msg} at character {error.pos}") from None
-    except UnicodeDecodeError:
-        raise InvalidData("not valid JSON: not in UTF-8") from None
-    except (RecursionError, ValueError):  # the latter: a number of thousands of digits
-        raise InvalidData("not valid JSON: nested too deeply, or too large a number") from None
+def _load(signal: Signal, text: str) -> Object:
+    found = load(text)
     if not isinstance(found, dict):
         raise InvalidData(f"not a valid {_name(signal)}: not an object")
     return found
 
 
-def _encode(signal: Signal, document: Object, left_out: LeftOut) -> bytes:
+def _encode(signal: Signal, document: Object, left_out: LeftOut | None) -> bytes:
     top, below, _ = _LISTS[signal]
     for resource in _objects(document, top):
         _rename(resource)
@@ -149,32 +142,50 @@ def _encode(signal: Signal, document: Object, left_out: LeftOut) -> bytes:
 
 @cache
 def _encoder(signal: Signal) -> Encode:
-    return Encoders({_RECORDS[signal].DESCRIPTOR.full_name}).message(_MESSAGES[signal].DESCRIPTOR)
+    request = _MESSAGES[signal].DESCRIPTOR
+    resource, scope, record = (part.message_type for part in _parts(request, _LISTS[signal]))
+    optional: dict[str, Count] = {
+        resource.full_name: partial(_in_resource, signal),
+        scope.full_name: partial(_in_scope, signal),
+        record.full_name: lambda _: 1,
+    }
+    return Encoders(optional).message(request)
+
+
+def _parts(message: Descriptor, names: tuple[str, ...]) -> Iterator[FieldDescriptor]:
+    """The fields of these names, each of the message that the one before it holds."""
+    for name in names:
+        field = message.fields_by_camelcase_name[name]
+        yield field
+        message = field.message_type
 
 
 def _name(signal: Signal) -> str:
     return str(_MESSAGES[signal].DESCRIPTOR.name)
 
 
-def _count(signal: Signal, document: Object) -> int:
+def _in_request(signal: Signal, document: Object) -> int:
     """How many records there are."""
-    top, below, last = _LISTS[signal]
-    return sum(
-        len(records)
-        for resource in _objects(document, top)
-        for scope in _objects(resource, below)
-        for key in _spellings(last)
-        if isinstance(records := scope.get(key), list)
-    )
+    return sum(_in_resource(signal, resource) for resource in _objects(document, _LISTS[signal][0]))
 
 
-def _objects(owner: Object, name: str) -> Iterator[Object]:
+def _in_resource(signal: Signal, resource: object) -> int:
+    return sum(_in_scope(signal, scope) for scope in _objects(resource, _LISTS[signal][1]))
+
+
+def _in_scope(signal: Signal, scope: object) -> int:
+    return sum(map(len, _lists(scope, _LISTS[signal][2])))
+
+
+def _objects(owner: object, name: str) -> Iterator[Object]:
     """The objects of a list; what is no list or no object is left to be refused later."""
-    for key in _spellings(name):
-        items = owner.get(key)
-        for item in items if isinstance(items, list) else ():
-            if isinstance(item, dict):
-                yield item
+    return (item for items in _lists(owner, name) for item in items if isinstance(item, dict))
+
+
+def _lists(owner: object, name: str) -> Iterator[list[Any]]:
+    """An object's list of that name, in either spelling."""
+    if isinstance(owner, dict):
+        yield from (items for key in _spellings(name) if isinstance(items := owner.get(key), list))
 
 
 def _rename(owner: Object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import json
 import os
 import time
 import zlib
@@ -231,6 +232,19 @@ def test_json_has_bounds_of_its_own(text):
         assert response.status_code == 413
         assert resident() - before < 100 * MIB
         assert sum(door.counters.denied().values()) == 1
+
+
+def test_bodies_in_json_that_are_json_themselves_are_no_values():
+    """A hundred calls whose bodies of 20 KiB were captured."""
+    body = json.dumps([{"id": 1, "tags": ["a", "b", "c"]}] * 600)
+    attributes = [{"key": "http.response.body", "value": {"stringValue": body}}]
+    one = {"traceId": "01" * 16, "spanId": "02" * 8, "attributes": attributes}
+    text = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [one] * 100}]}]}).encode()
+    assert sum(map(text.count, (b"{", b"[", b","))) > (4 * MIB) // 16
+    with HttpDoor() as door:
+        answer = door.post(text, headers={"content-type": JSON})
+        assert (answer.status_code, answer.json()) == (200, {})
+        assert door.recorder.requests[0].count(body.encode()) == 100
 
 
 def test_the_most_json_that_is_taken_does_not_stop_others():

@@ -114,9 +114,30 @@ def test_an_upgrade_is_passed_over(door, raw, cut):
     assert door.recorder.requests == [SPANS] * 3
 
 
-def test_an_upgrade_with_a_body_in_chunks_is_left(door, raw):
-    raw.send(post(b"", "connection: upgrade", "upgrade: h2c", CHUNKED) + chunked(SPANS, 9))
+@pytest.mark.parametrize("cut", [-1, -20, 70, 10_000])
+@pytest.mark.parametrize("size", [1, 9, 10_000])
+def test_an_upgrade_with_a_body_in_chunks_is_passed_over(door, raw, cut, size):
+    """As curl proposes it (--http2) with a body whose length it does not know."""
+    request = post(b"", "connection: upgrade", "upgrade: h2c", CHUNKED) + chunked(SPANS, size)
+    for _ in range(2):
+        assert raw.send(request[:cut]).send(request[cut:]).status() == 200
+    assert [raw.send(request + post(SPANS)).status(), raw.status()] == [200, 200]
+    assert door.recorder.requests == [SPANS] * 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ((CHUNKED,), b"zz\r\n"),
+        (("transfer-encoding: gzip",), b"2\r\n{}\r\n0\r\n\r\n"),
+        (("transfer-encoding: gzip", "transfer-encoding: identity"), b"2\r\n{}\r\n0\r\n\r\n"),
+    ],
+)
+def test_an_upgrade_with_a_body_that_is_none(door, raw, headers, body):
+    raw.send(post(b"", "connection: upgrade", "upgrade: h2c", *headers) + body)
     assert raw.status() == 400
+    assert Status.FromString(raw.body).message == "not valid HTTP/1.1"
+    assert raw.ended()
     assert door.recorder.requests == []
 
 

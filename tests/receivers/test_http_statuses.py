@@ -170,6 +170,18 @@ def test_one_bad_span_in_json_does_not_cost_its_neighbours():
         assert door.counters.denied() == {"malformed": 1}
 
 
+def test_a_bad_resource_in_json_does_not_cost_the_others():
+    good, bad = {"scopeSpans": [{"spans": [{}]}]}, {"resource": {"attributes": "s3cret"}}
+    with HttpDoor() as door:
+        for lost, scopes in (("3", [{"spans": [{}, {}]}, {"spans": [{}]}]), ("0", [])):
+            document = json.dumps({"resourceSpans": [{**bad, "scopeSpans": scopes}, good]}).encode()
+            told = door.post(document, headers={"content-type": JSON}).json()["partialSuccess"]
+            assert told.get("rejectedSpans", "0") == lost
+            assert told["errorMessage"].endswith("resourceSpans.resource.attributes: must be a list")
+        assert len(door.recorder.requests) == 2
+        assert door.counters.denied() == {}
+
+
 def test_requests_reach_the_intake_as_protobuf():
     with HttpDoor() as door:
         door.post(spans())

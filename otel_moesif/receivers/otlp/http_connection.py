@@ -116,8 +116,7 @@ class Connection(asyncio.BufferedProtocol):
             except FarAhead:
                 self._last = True
             except HeadTooLarge:
-                kib = MOST_HEAD_BYTES >> 10
-                self._refuse(431, f"the headers are larger than {kib} KiB", "too large headers")
+                self._refuse_headers()
             except NotHttp:
                 if self._parser.receiving:
                     self._interrupt(partial(Interrupted, 400, "not valid HTTP/1.1", "malformed HTTP"))
@@ -194,6 +193,14 @@ class Connection(asyncio.BufferedProtocol):
         self._last, self._read_by = True, math.inf
         self._all.deny(reason)
         self._append(Request.refused(failure(status, message, None)))
+
+    def _refuse_headers(self) -> None:
+        kib, reason = MOST_HEAD_BYTES >> 10, "too large headers"
+        if self._parser.receiving:
+            message = f"the trailers, or the extensions of a chunk, are larger than {kib} KiB"
+            self._interrupt(partial(Interrupted, 431, message, reason))
+        else:
+            self._refuse(431, f"the headers are larger than {kib} KiB", reason)
 
     def _interrupt(self, error: Callable[[], Exception]) -> None:
         """There will be no more of the body that is coming, and nothing after it."""

@@ -125,9 +125,10 @@ class Exports:
         with self._room.hold() as held:
             content, rejected = await self._content(request, signal, encoding, held)
             receipt = await self._store(signal, content, metadata)
-        if rejected.rejected:
-            attributes = {"receiver": str(self._context.id), "transport": "http", "signal": str(signal)}
-            self._rejected.add(rejected.rejected, {**attributes, "reason": "malformed in JSON"})
+        if rejected.message:
+            if rejected.rejected:  # else it was a resource or a scope without any
+                attributes = {"receiver": str(self._context.id), "transport": "http", "signal": str(signal)}
+                self._rejected.add(rejected.rejected, {**attributes, "reason": "malformed in JSON"})
             message = "; ".join(filter(None, (rejected.message, receipt.message)))
             receipt = Receipt(receipt.rejected + rejected.rejected, message)
         return success(signal, receipt, encoding)

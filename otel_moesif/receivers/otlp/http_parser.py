@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
 import httptools
 
-from otel_moesif.receivers.otlp.http_request import Interrupted, Request
+from otel_moesif.receivers.otlp.http_request import Request
 
 # Target and headers of a request; each header counts 32 bytes beside its text, as in HTTP/2 (RFC 9113 6.5.2).
+# As much, again, may stand between two parts of a body: lengths of chunks and their extensions, trailers.
 MOST_HEAD_BYTES = 32 << 10
 _HEADER_OVERHEAD = 32
-_NO_UPGRADE = "a proposal to upgrade with a body in chunks is not understood"
+# Where a body ends (RFC 9112 section 6).
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class NotHttp(Exception):  # noqa: N818 - what the bytes are
@@ -21,7 +22,7 @@ class NotHttp(Exception):  # noqa: N818 - what the bytes are
 
 
 class HeadTooLarge(Exception):  # noqa: N818 - what the request is
-    """Target and headers are beyond their bound."""
+    """Target and headers are beyond their bound, or what surrounds a body's parts."""
 
 
 class FarAhead(Exception):  # noqa: N818 - what the client is
@@ -61,8 +62,10 @@ class RequestParser:
         self._llhttp: Any = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[str, str] = {}
+        self._framing = b""
+        self._repeating = False  # a head that was parsed before
         self._size = 0
-        self._unparsed = 0
+        self._advanced = False  # what was fed last was not only headers or what surrounds a body
         self.in_head = False
         self.receiving: Request | None = None
 
@@ -74,7 +77,7 @@ class RequestParser:
             HeadTooLarge: See there.
             FarAhead: See there.
         """
-        before = self.in_head
+        self._advanced = False
         try:
             self._feed(data)
         except httptools.HttpParserCallbackError as error:
@@ -83,24 +86,30 @@ class RequestParser:
             raise
         except httptools.HttpParserError:
             raise NotHttp from None
-        if before and self.in_head:  # a header that does not end reaches no callback
+        # A header, a trailer or an extension that does not end reaches no callback.
+        if not self._advanced and (self.in_head or self.receiving):
             self._grow(len(data))
 
     def _feed(self, data: memoryview) -> None:
         while data:
-            if self._unparsed:
-                part, data = data[: self._unparsed], data[self._unparsed :]
-                self._unparsed -= len(part)
-                self.on_body(bytes(part))
-                if not self._unparsed:
-                    self._complete()
-                continue
             try:
                 self._llhttp.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
+                self._pass_over()
             else:
                 return
+
+    def _pass_over(self) -> None:
+        """Go on behind a head that proposes an upgrade, as if it did not.
+
+        Nobody has to agree to an upgrade (RFC 9110 section 7.8), which Java's client and curl propose with
+        every request. llhttp takes for granted that somebody does, and leaves the body to them; so another
+        one is told no more of the head than where the body ends.
+        """
+        self._llhttp = httptools.HttpRequestParser(self)
+        self._repeating = True
+        self._llhttp.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % self._framing)
 
     def close(self) -> None:
         """Parse nothing any more, and be free now and not when the garbage collector finds the circle."""
@@ -108,21 +117,34 @@ class RequestParser:
         self._headers = {}
 
     def on_message_begin(self) -> None:
+        if self._repeating:
+            return
         if not self._owner.may_begin():
             raise FarAhead
-        self.in_head, self._target, self._headers, self._size = True, b"", {}, 0
+        self.in_head, self._target, self._headers, self._framing = True, b"", {}, b""
+        self._advance()
 
     def on_url(self, part: bytes) -> None:
-        self._target += part
-        self._grow(len(part))
+        if not self._repeating:
+            self._target += part
+            self._grow(len(part))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._repeating:
+            return
+        self._grow(len(name) + len(value) + _HEADER_OVERHEAD)
         if self.in_head:  # else it is a trailer
-            self._grow(len(name) + len(value) + _HEADER_OVERHEAD)
-            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+            name = name.lower()
+            self._headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+            if name in _FRAMING:
+                self._framing += b"%s: %s\r\n" % (name, value)
 
     def on_headers_complete(self) -> None:
+        if self._repeating:
+            self._repeating = False
+            return
         self.in_head = False
+        self._advance()
         method = self._llhttp.get_method().decode("latin-1")
         self.receiving = Request(
             method,
@@ -136,25 +158,20 @@ class RequestParser:
         self._owner.head_complete(self.receiving)
 
     def on_body(self, part: bytes) -> None:
+        self._advance()
         if self.receiving:
             self.receiving.feed(part)
 
     def on_message_complete(self) -> None:
-        # Nobody has to agree to an Upgrade (RFC 9110 section 7.8), which Java's client proposes with every
-        # request. llhttp takes for granted that somebody does, and leaves the body to them.
         if self._llhttp.should_upgrade():
-            if "transfer-encoding" in self._headers and self.receiving:
-                self.receiving.interrupt(partial(Interrupted, 400, _NO_UPGRADE, "malformed HTTP"))
-                return
-            self._unparsed = int(self._headers.get("content-length", "0"))
-        if not self._unparsed:
-            self._complete()
-
-    def _complete(self) -> None:
+            return  # that was but the head, see `_pass_over`
         request, self.receiving = self.receiving, None
         if request:
             request.end()
             self._owner.request_complete()
+
+    def _advance(self) -> None:
+        self._advanced, self._size = True, 0
 
     def _grow(self, size: int) -> None:
         self._size += size

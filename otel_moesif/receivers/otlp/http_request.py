@@ -105,13 +105,13 @@ class Request:
         self._wake()
 
     def interrupt(self, error: Callable[[], Exception]) -> None:
-        """The body will not be completed.
+        """The body will not be completed; the first reason counts.
 
         Args:
             error: Makes what readers are told. One that was made before would keep, once raised, whatever was
                 read so far, until the garbage collector comes by.
         """
-        if not self.complete:
+        if not self.complete and not self._interrupted:
             self._interrupted = error
             self._wake()
 

@@ -158,6 +158,40 @@ def test_a_bad_span_in_json_costs_none_of_its_neighbours(running, becomes_events
     becomes_events(fault, good)
 
 
+# Values of an attribute that no writer of JSON gives.
+BAD_VALUES = {
+    "bytes that are not UTF-8": b'{"stringValue": "caf\xe9"}',
+    "a number of thousands of digits": b'{"intValue": ' + b"1" * 5000 + b"}",
+    "nesting a thousand levels deep": b'{"arrayValue": {"values": [' * 1000 + b"{}" + b"]}}" * 1000,
+}
+
+
+@pytest.mark.parametrize("fault", BAD_VALUES)
+def test_a_value_that_hardly_anybody_can_read_costs_none_of_its_neighbours(running, becomes_events, fault):
+    _, door = running
+    request = calls(3)
+    document = as_json(request)
+    _spans(document)[1]["attributes"].append({"key": "k", "value": "HERE"})
+    answer = door.send(json.dumps(document).encode().replace(b'"HERE"', BAD_VALUES[fault]))
+    assert (answer.code, answer.rejected) == ("OK", 1)
+    assert answer.warning
+    becomes_events(fault, {request.good[0], request.good[2]})
+
+
+@pytest.mark.parametrize("place", ["resource", "scope"])
+def test_a_bad_resource_or_scope_in_json_costs_its_own_spans(running, becomes_events, place):
+    _, door = running
+    bad, good = calls(3), calls(2)
+    document = as_json(bad)
+    around = document["resourceSpans"][0]
+    (around if place == "resource" else around["scopeSpans"][0])[place] = {"attributes": "none"}
+    document["resourceSpans"] += as_json(good)["resourceSpans"]
+    answer = door.send(json.dumps(document).encode())
+    assert (answer.code, answer.rejected) == ("OK", 3)
+    assert f"{place}.attributes: must be a list" in answer.warning
+    becomes_events(f"a bad {place}", set(good.good))
+
+
 NO_REQUESTS = [
     b"",
     b"{",
