@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from otel_moesif.exporters.moesif.client import make_client, post
@@ -28,3 +30,10 @@ async def unreachable(url, **options):
     with pytest.raises(UnreachableError) as caught:
         await send(url, **options)
     return caught.value
+
+
+async def until(condition, seconds=30.0):
+    """Wait for what must come true."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -70,6 +71,11 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
         return self
+
+    @property
+    def open(self) -> int:
+        """Connections that are served now."""
+        return sum(not talk.done() for talk in self._talks)
 
     async def __aexit__(self, *_):
         self._server.close()
@@ -141,6 +147,7 @@ class Http2(Listener):
 
     Attributes:
         silent: Connections, by number from 1, on which requests are read and not answered.
+        unanswered: Application ids of requests that wait for `answer_late`.
         status: What it answers.
         body: With this; sent as far as the client's window goes.
     """
@@ -149,29 +156,53 @@ class Http2(Listener):
         tls.set_alpn_protocols(["h2"])
         super().__init__(tls)
         self.silent: set[int] = set()
+        self.unanswered: set[str] = set()
         self.status, self.body = 201, b""
+        self._late: list[tuple[asyncio.StreamWriter, h2.connection.H2Connection, int]] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def talk(self, reader, writer):
         number = self.connections
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         connection.initiate_connection()
         writer.write(connection.data_to_send())
+        self._writers.append(writer)
+        whose: dict[int, str] = {}
         left: dict[int, bytes] = {}
         while data := await reader.read(1 << 16):
             for event in connection.receive_data(data):
                 if isinstance(event, h2.events.RequestReceived):
                     headers = {name.decode(): value.decode() for name, value in event.headers}
                     self.requests.append(Request(headers[":path"], headers, b""))
+                    whose[event.stream_id] = headers.get("x-moesif-application-id", "")
                 elif isinstance(event, h2.events.DataReceived):
                     self.requests[-1].body += event.data
                     connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                elif isinstance(event, h2.events.StreamEnded) and number not in self.silent:
+                elif not isinstance(event, h2.events.StreamEnded) or number in self.silent:
+                    continue
+                elif whose[event.stream_id] in self.unanswered:
+                    self._late.append((writer, connection, event.stream_id))
+                else:
                     connection.send_headers(event.stream_id, [(":status", str(self.status))])
                     left[event.stream_id] = self.body
             for stream in list(left):
                 self._send(connection, stream, left)
             writer.write(connection.data_to_send())
             await writer.drain()
+
+    async def answer_late(self):
+        """Answer what is unanswered and was not given up."""
+        late, self._late = self._late, []
+        for writer, connection, stream in late:
+            if not writer.is_closing():
+                connection.send_headers(stream, [(":status", str(self.status))], end_stream=True)
+                writer.write(connection.data_to_send())
+                await writer.drain()
+
+    def hang_up(self):
+        """Close all connections."""
+        for writer in self._writers:
+            writer.transport.abort()
 
     def _send(self, connection, stream, left):
         while left[stream]:
@@ -223,6 +254,17 @@ class Socks(Listener):
         self.requests.append(Request(f"{host.decode(errors='replace')}:{port}", {}, b""))
         writer.write(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
         await _join(reader, writer, port)
+
+
+class Reset(Listener):
+    """Resets each connection once something came: while TLS is agreed upon, or instead of an answer."""
+
+    async def talk(self, reader, writer):
+        await reader.read(1 << 16)
+        # socket(7): with this, closing sends RST
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
 
 
 async def _join(reader, writer, port: int, first: bytes = b"") -> None:

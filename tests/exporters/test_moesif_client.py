@@ -10,18 +10,17 @@ import socket
 import time
 from importlib.metadata import version
 
-import pytest
-
 from otel_moesif import RetryableError
 from otel_moesif.cli.logs import configure
 from otel_moesif.config.model import LogsSettings
 from otel_moesif.exporters.moesif.answer import ANSWER_CAP
-from otel_moesif.exporters.moesif.client import get, make_client, post
-from tests.exporters.sending import APPLICATION_ID, BATCH, send, settings_for, unreachable
+from otel_moesif.exporters.moesif.client import get, make_client
+from tests.exporters.sending import APPLICATION_ID, send, settings_for, unreachable
 from tests.exporters.servers import (
     CREATED,
     Http1,
     Http2,
+    Reset,
     answered,
     server_context,
 )
@@ -46,20 +45,6 @@ def test_what_is_sent():
     assert (plain.body, "content-encoding" in plain.headers) == (b"[1]", False)
 
 
-def test_one_client_serves_several_tenants():
-    async def life():
-        async with Http1() as server:
-            settings = settings_for(server.url)
-            async with make_client(settings) as client:
-                assert "x-moesif-application-id" not in client.headers
-                for tenant in ("first-tenant", "second-tenant"):
-                    await post(client, BATCH, b"[]", tenant, settings)
-        assert server.connections == 1
-        return [request.headers["x-moesif-application-id"] for request in server.requests]
-
-    assert asyncio.run(life()) == ["first-tenant", "second-tenant"]
-
-
 def test_a_cookie_of_one_tenants_answer_is_in_no_other_request():
     async def life():
         async with Http1(answered(201, Set_Cookie="stuck=to-the-first-tenant; Path=/")) as server:
@@ -67,50 +52,6 @@ def test_a_cookie_of_one_tenants_answer_is_in_no_other_request():
             return server.requests
 
     assert not any("cookie" in request.headers for request in asyncio.run(life()))
-
-
-def test_a_connection_that_nobody_used_for_long_is_closed():
-    async def life(idle):
-        async with Http1() as server:
-            settings = settings_for(server.url, idle_conn_timeout=idle)
-            async with make_client(settings) as client:
-                await post(client, BATCH, b"[]", APPLICATION_ID, settings)
-                await asyncio.sleep(0.05)
-                await post(client, BATCH, b"[]", APPLICATION_ID, settings)
-            return server.connections
-
-    assert asyncio.run(life("1ms")) == 2
-    assert asyncio.run(life("1m")) == 1
-
-
-@pytest.mark.parametrize(("tenants", "connections"), [(0, 3), (2, 5)])
-def test_as_many_connections_as_there_are_senders_and_two(tenants, connections):
-    async def life():
-        waiting = asyncio.Event()
-
-        async def wait(writer):
-            await waiting.wait()
-            writer.write(CREATED)
-            await writer.drain()
-
-        async with Http1(wait) as server:
-            table = {str(number): APPLICATION_ID for number in range(tenants)}
-            options = {"routing": {"from": "apiName", "table": table}} if tenants else {}
-            settings = settings_for(server.url, sending_queue={"num_consumers": 1}, **options)
-            async with make_client(settings) as client:
-                tasks = [
-                    asyncio.create_task(post(client, BATCH, b"[]", APPLICATION_ID, settings))
-                    for _ in range(8)
-                ]
-                while len(server.requests) < connections:
-                    await asyncio.sleep(0.01)
-                await asyncio.sleep(0.1)  # would more come, they would be here
-                most = server.connections
-                waiting.set()
-                statuses = {answer.status for answer in await asyncio.gather(*tasks)}
-            return most, statuses, len(server.requests)
-
-    assert asyncio.run(life()) == (connections, {201}, 8)
 
 
 def test_what_an_answer_says():
@@ -262,6 +203,25 @@ def test_a_connection_that_ends_before_the_answer():
             assert "closed the connection before the end of its answer" in str(await unreachable(server.url))
 
     asyncio.run(life())
+
+
+def test_a_connection_that_is_reset_instead_of_an_answer(authority):
+    async def life():
+        async with Reset(server_context(authority)) as server:
+            return server.port, await unreachable(server.url, tls={"ca_file": authority.file})
+
+    port, error = asyncio.run(life())
+    assert error.what == f"127.0.0.1:{port} closed the connection before the end of its answer"
+
+
+def test_a_connection_that_is_reset_while_tls_is_agreed_upon():
+    async def life():
+        async with Reset() as server:
+            return server.port, await unreachable(server.url.replace("http:", "https:"))
+
+    port, error = asyncio.run(life())
+    assert error.what == f"127.0.0.1:{port} closed the connection while it was made"
+    assert error.remedy == "check endpoint"
 
 
 def test_what_is_not_http_at_all():

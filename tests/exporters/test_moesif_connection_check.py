@@ -189,3 +189,17 @@ def test_silence():
     checked = asyncio.run(life())
     assert not checked.ok
     assert checked.verdict == "no answer within 0.1 s"
+    assert checked.remedy == (
+        "check endpoint: is it a collector API that listens there? If it is only slow, set a longer timeout"
+    )
+
+
+def test_silence_behind_a_proxy_of_the_environment(monkeypatch):
+    async def life():
+        async with Http1(lambda writer: asyncio.Event().wait()) as server, Proxy() as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            return await check(f"http://moesif.test:{server.port}", timeout="100ms")
+
+    checked = asyncio.run(life())
+    assert checked.verdict == "no answer within 0.1 s"
+    assert checked.remedy.startswith("check endpoint and HTTP_PROXY: ")

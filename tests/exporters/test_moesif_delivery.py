@@ -188,20 +188,18 @@ def test_shutdown_is_safe_unstarted_and_twice(context, events):
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "line"),
+    ("endpoint", "whom"),
     [
-        ("http://localhost:9500", "moesif: shipping to the sandbox at http://localhost:9500"),
-        ("http://[::1]:9500/v1/", "moesif: shipping to the sandbox at http://[::1]:9500"),
-        (
-            "https://api.moesif.net/",
-            "moesif: shipping to Moesif at https://api.moesif.net, application id …wxyz",
-        ),
+        ("http://localhost:9500", "a local Moesif (sandbox or proxy) at http://localhost:9500"),
+        ("http://[::1]:9500/v1/", "a local Moesif (sandbox or proxy) at http://[::1]:9500"),
+        ("https://api.moesif.net/", "Moesif at https://api.moesif.net"),
     ],
 )
-def test_it_says_where_it_ships_to(ship, caplog, endpoint, line):
+def test_it_says_where_it_ships_to(ship, caplog, endpoint, whom):
     with caplog.at_level(logging.INFO, "test.exporter"):
         ship(endpoint)
-    assert [record.getMessage() for record in caplog.records if record.name == "test.exporter"] == [line]
+    lines = [record.getMessage() for record in caplog.records if record.name == "test.exporter"]
+    assert lines == [f"moesif: shipping to {whom}, application id …wxyz"]
 
 
 @pytest.mark.parametrize(

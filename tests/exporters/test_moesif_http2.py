@@ -9,7 +9,7 @@ import pytest
 from otel_moesif.exporters.moesif.answer import ANSWER_CAP
 from otel_moesif.exporters.moesif.client import make_client, post
 from otel_moesif.exporters.moesif.unreachable import UnreachableError
-from tests.exporters.sending import APPLICATION_ID, BATCH, send, settings_for
+from tests.exporters.sending import APPLICATION_ID, BATCH, send, settings_for, until
 from tests.exporters.servers import (
     Http1,
     Http2,
@@ -79,3 +79,81 @@ def test_after_a_shutdown_amid_a_request_nothing_is_left(authority):
                     await task
 
     asyncio.run(life())
+
+
+# -- who hangs, and the others --------------------------------------------------------------------------
+
+HANGING = [f"hangs-{number}" for number in range(5)]
+
+
+def test_over_http2_requests_that_hang_hold_up_no_other(authority):
+    async def life():
+        async with Http2(server_context(authority)) as server:
+            server.unanswered = set(HANGING)
+            settings = settings_for(server.url, timeout="30s", tls={"ca_file": authority.file})
+            async with make_client(settings) as client:
+                hanging = [
+                    asyncio.create_task(post(client, BATCH, b"[]", tenant, settings)) for tenant in HANGING
+                ]
+                await until(lambda: len(server.requests) == len(HANGING))
+                answers = [await post(client, BATCH, b"[]", "healthy", settings) for _ in range(10)]
+                assert not any(task.done() for task in hanging)
+                assert server.connections == len(HANGING) + 1
+                await server.answer_late()
+                return [*answers, *await asyncio.gather(*hanging)]
+
+    answers = asyncio.run(life())
+    assert {(answer.status, answer.http_version) for answer in answers} == {(201, "HTTP/2")}
+
+
+@pytest.mark.parametrize("other", [APPLICATION_ID, "other-tenant"])
+def test_over_http2_a_request_that_is_given_up_breaks_no_other(authority, other):
+    async def life():
+        async with Http2(server_context(authority)) as server:
+            server.unanswered = {APPLICATION_ID, other}
+            settings = settings_for(server.url, timeout="30s", tls={"ca_file": authority.file})
+            async with make_client(settings) as client:
+                hangs = asyncio.create_task(post(client, BATCH, b"[]", APPLICATION_ID, settings))
+                slow = asyncio.create_task(post(client, BATCH, b"[]", other, settings))
+                await until(lambda: len(server.requests) == 2)
+                hangs.cancel()
+                await asyncio.gather(hangs, return_exceptions=True)
+                await until(lambda: server.open == 1)
+                await server.answer_late()
+                return await slow
+
+    assert asyncio.run(life()).status == 201
+
+
+def test_an_http2_connection_that_the_server_closed_meanwhile_is_not_used_again(authority):
+    async def life():
+        async with Http2(server_context(authority)) as server:
+            settings = settings_for(server.url, tls={"ca_file": authority.file})
+            async with make_client(settings) as client:
+                await post(client, BATCH, b"[]", APPLICATION_ID, settings)
+                server.hang_up()
+                await until(lambda: server.open == 0)
+                assert (await post(client, BATCH, b"[]", APPLICATION_ID, settings)).status == 201
+                assert server.connections == 2
+
+    asyncio.run(life())
+
+
+def test_at_the_end_all_connections_are_closed(authority):
+    async def life():
+        async with Http2(server_context(authority)) as server:
+            server.unanswered = set(HANGING)
+            settings = settings_for(server.url, timeout="30s", tls={"ca_file": authority.file})
+            async with make_client(settings) as client:
+                posts = [post(client, BATCH, b"[]", tenant, settings) for tenant in [*HANGING, "healthy"]]
+                tasks = [asyncio.create_task(one) for one in posts]
+                await until(lambda: tasks[-1].done() and len(server.requests) == len(tasks))
+                assert server.open == len(tasks)
+            await until(lambda: server.open == 0)
+            assert server.connections == len(tasks)
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *failed, answer = asyncio.run(life())
+    assert answer.status == 201
+    # what OpenSSL waited for when its connection was closed is no failure of TLS
+    assert all("closed the connection before the end of its answer" in error.what for error in failed)

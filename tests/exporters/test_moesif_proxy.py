@@ -109,6 +109,21 @@ def test_a_proxy_that_is_not_there():
     assert error.remedy == "check proxy_url"
 
 
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_what_is_said_of_a_proxy_of_the_environment_names_its_variable(monkeypatch, variable):
+    async def life():
+        async with Proxy() as proxy:
+            monkeypatch.setenv(variable, proxy.url)
+            proxy.status = 407
+            refused = await unreachable("https://moesif.test")
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+        return refused, await unreachable("https://moesif.test")
+
+    refused, absent = asyncio.run(life())
+    assert refused.remedy == f"set {variable} to http://user:password@host:port"
+    assert absent.remedy == f"check {variable}"
+
+
 @pytest.mark.parametrize(
     ("no_proxy", "host", "asked"),
     [

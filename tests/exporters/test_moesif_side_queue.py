@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_an_endpoint_that_hangs_holds_up_no_other_kind_and_no_caller():
         await (never if "users" in path else accept)(path, content, application_id)
 
     async def life():
-        line = Line(post, Bounds(linger=0.0, requests=2))
+        line = Line(post)
         began = time.monotonic()
         for number in range(50):
             line.queue.put("user", APP, users(100, first=100 * number))
@@ -99,26 +100,50 @@ def test_an_endpoint_that_hangs_holds_up_no_other_kind_and_no_caller():
     asyncio.run(life())
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_there_are_only_so_many_requests_at_once(most):
-    now, seen = 0, []
-
+def test_a_tenant_whose_endpoint_hangs_holds_up_no_other_one_also_at_the_end():
     async def post(path, content, application_id):
-        nonlocal now
-        now += 1
-        seen.append(now)
-        await asyncio.sleep(0.005)
-        now -= 1
+        await (never if application_id == APP else accept)(path, content, application_id)
 
     async def life():
-        line = Line(post, Bounds(linger=0.0, requests=most))
-        for number in range(6):
-            line.queue.put("user", f"application {number}", users(1))
-        await line.queue.shutdown(5)
-        assert len(line.requests) == 6
+        line = Line(post)
+        for kind in ("user", "company", "action"):
+            line.queue.put(kind, APP, users(1))
+        await came_true(lambda: len(line.requests) == 3)
+        line.queue.put("user", OTHER, users(2))
+        await came_true(lambda: line.counted().get("sent") == 2)
+        line.queue.put("user", OTHER, users(5))
+        await line.queue.shutdown(2.0)
+        assert line.counted()["sent"] == 7
+        assert line.forgotten == names(users(1))
 
     asyncio.run(life())
-    assert max(seen) == most
+
+
+def test_each_lane_has_one_request_at_a_time():
+    now, most = Counter(), Counter()
+    lanes = [(kind, f"application {number}") for kind in ("user", "action") for number in range(3)]
+    all_at_once = asyncio.Event()
+
+    async def post(path, content, application_id):
+        lane = path, application_id
+        now[lane] += 1
+        most[lane] = max(most[lane], now[lane])
+        if len(now) == len(lanes):
+            all_at_once.set()
+        await all_at_once.wait()
+        await asyncio.sleep(0.002)
+        now[lane] -= 1
+
+    async def life():
+        line = Line(post)
+        for kind, application_id in lanes:
+            line.queue.put(kind, application_id, users(250))
+        await came_true(lambda: len(line.requests) == 3 * len(lanes))
+        await line.queue.shutdown(5)
+
+    asyncio.run(life())
+    assert set(most.values()) == {1}
+    assert len(most) == len(lanes)
 
 
 def test_beyond_the_bound_the_oldest_are_dropped_counted_and_forgotten():

@@ -24,8 +24,12 @@ logger = logging.getLogger(__name__)
 CONFIG_CAP = 16 << 20
 """Most bytes of an app config: a rate for each of 200,000 users has about 8 MB."""
 
-# Beside the batches: the sampling config, and profiles or actions.
-_OFF_THE_EVENT_PATH = 2
+_APPLICATION_ID = "X-Moesif-Application-Id"
+_EVENTS = "/events/batch"
+# Of each application id, beside one for each batch: a batch of more than one request has these in common.
+_FOR_LARGE_BATCHES = 2
+# Of each application id: the sampling config, profiles of users and of companies, and actions.
+_OFF_THE_EVENT_PATH = 4
 
 
 @dataclass(frozen=True)
@@ -64,19 +68,20 @@ def make_client(settings: MoesifSettings) -> httpx.AsyncClient:
             # a context of its own: the HTTP client sets in it what it offers to whom
             proxy.ssl_context = ClientTls(ca_file=settings.tls.ca_file).ssl_context()
     context = _ssl_context(settings)
-    # every route has a sender of its own, of whom none shall wait for the connection of another
-    routes = 1 + (len(settings.routing.table) if settings.routing else 0)
-    most = settings.sending_queue.num_consumers * routes + _OFF_THE_EVENT_PATH
-    limits = httpx.Limits(
-        max_connections=most,
-        max_keepalive_connections=most,
-        keepalive_expiry=settings.idle_conn_timeout.total_seconds(),
-    )
+    idle = settings.idle_conn_timeout.total_seconds()
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=idle)
+    on_the_event_path = settings.sending_queue.num_consumers + _FOR_LARGE_BATCHES
 
-    def pool() -> httpx.AsyncHTTPTransport:
+    def connection() -> httpx.AsyncHTTPTransport:
         return httpx.AsyncHTTPTransport(
             verify=context, http2=settings.http2, limits=limits, proxy=proxy, trust_env=False
         )
+
+    def share(request: httpx.Request) -> tuple[tuple[str, bool], int]:
+        # nobody waits for the connections of another tenant, and no event for what goes out beside it
+        is_events = request.url.path.endswith(_EVENTS)
+        most = on_the_event_path if is_events else _OFF_THE_EVENT_PATH
+        return (request.headers[_APPLICATION_ID], is_events), most
 
     return httpx.AsyncClient(
         base_url=settings.endpoint,
@@ -89,7 +94,7 @@ def make_client(settings: MoesifSettings) -> httpx.AsyncClient:
         timeout=httpx.Timeout(
             settings.timeout.total_seconds(), connect=settings.connect_timeout.total_seconds()
         ),
-        transport=Connections(pool, http2=settings.http2 and settings.endpoint.startswith("https:")),
+        transport=Connections(connection, share, idle),
         # cookies of a load balancer would go from one tenant's answer into another's request
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         # proxies and authorities of the environment are read here; ~/.netrc is none of our business
@@ -172,7 +177,7 @@ async def _ask(
 
 
 def _as_tenant(application_id: str) -> dict[str, str]:
-    return {"X-Moesif-Application-Id": application_id}
+    return {_APPLICATION_ID: application_id}
 
 
 def _ssl_context(settings: MoesifSettings) -> ssl.SSLContext:

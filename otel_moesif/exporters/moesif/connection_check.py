@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from otel_moesif import Checked
 from otel_moesif.exporters.moesif.answer import excerpt, masked, remedy
 from otel_moesif.exporters.moesif.client import Answer, get
-from otel_moesif.exporters.moesif.proxy import find_proxy, place
+from otel_moesif.exporters.moesif.proxy import find_proxy, place, proxy_option
 from otel_moesif.exporters.moesif.settings import MOESIF, MoesifSettings
 from otel_moesif.exporters.moesif.unreachable import UnreachableError
 
@@ -43,7 +43,9 @@ async def check_application(
     try:
         answer = await get(client, "/v1/config", application_id, settings)
     except UnreachableError as error:
-        return Checked(ok=False, subject=subject, verdict=error.what, remedy=error.remedy)
+        return Checked(
+            ok=False, subject=subject, verdict=error.what, remedy=error.remedy or _silent(settings)
+        )
     milliseconds = (time.perf_counter() - began) * 1000
     if answer.status in {200, 304}:
         rates = _rates(answer)
@@ -57,6 +59,14 @@ async def check_application(
         advice = remedy(answer.status) or _waiting(answer.status)
     return Checked(
         ok=False, subject=subject, verdict=verdict, remedy=_wrong_endpoint(settings, answer) or advice
+    )
+
+
+def _silent(settings: MoesifSettings) -> str:
+    """What to do about one who hangs, or closes the connection instead of an answer."""
+    options = " and ".join(filter(None, ["endpoint", proxy_option(settings)]))
+    return (
+        f"check {options}: is it a collector API that listens there? If it is only slow, set a longer timeout"
     )
 
 

@@ -161,10 +161,8 @@ class MoesifExporter:
 
     def _say_where(self) -> None:
         endpoint, ids = self._settings.endpoint, ", ".join(map(masked, self._application_ids))
-        if is_loopback(endpoint):
-            self._context.logger.info("moesif: shipping to the sandbox at %s", endpoint)
-        else:
-            self._context.logger.info("moesif: shipping to Moesif at %s, application id %s", endpoint, ids)
+        whom = "a local Moesif (sandbox or proxy)" if is_loopback(endpoint) else "Moesif"
+        self._context.logger.info("moesif: shipping to %s at %s, application id %s", whom, endpoint, ids)
 
     def _profile_files(self, side: SideQueue) -> list[ProfileFile]:
         directory, logger = self._context.directory, self._context.logger

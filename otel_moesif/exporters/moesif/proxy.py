@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
@@ -20,18 +21,13 @@ def find_proxy(settings: MoesifSettings) -> httpx.Proxy | None:
     Raises:
         StartError: Its URL cannot be used; the message does not show it, since it may hold a password.
     """
-    configured = settings.proxy_url.get_secret_value().strip() if settings.proxy_url else ""
-    if configured:
-        return _proxy("proxy_url", configured)
-    if is_loopback(settings.endpoint):
-        return None
-    url = urlsplit(settings.endpoint)
-    proxies = getproxies_environment()  # names in lower case, without _proxy
-    name = url.scheme if proxies.get(url.scheme) else "all"
-    port = url.port or (443 if url.scheme == "https" else 80)
-    if not proxies.get(name) or _bypassed(url.hostname or "", port, proxies.get("no", "")):
-        return None
-    return _proxy(f"{name.upper()}_PROXY", proxies[name])
+    option, text = _given(settings)
+    return _proxy(option, text) if text else None
+
+
+def proxy_option(settings: MoesifSettings) -> str:
+    """Where the proxy is set: ``proxy_url``, or a variable of the environment; empty if there is none."""
+    return _given(settings)[0]
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -48,6 +44,23 @@ def place(proxy: httpx.Proxy) -> str:
     url = proxy.url
     host = f"[{url.host}]" if ":" in url.host else url.host
     return f"{url.scheme}://{host}:{url.port}" if url.port else f"{url.scheme}://{host}"
+
+
+def _given(settings: MoesifSettings) -> tuple[str, str]:
+    """Who says that there is a proxy, and what it says; both empty if nobody does."""
+    configured = settings.proxy_url.get_secret_value().strip() if settings.proxy_url else ""
+    if configured:
+        return "proxy_url", configured
+    if is_loopback(settings.endpoint):
+        return "", ""
+    url = urlsplit(settings.endpoint)
+    proxies = getproxies_environment()  # names in lower case, without _proxy
+    name = url.scheme if proxies.get(url.scheme) else "all"
+    port = url.port or (443 if url.scheme == "https" else 80)
+    if not proxies.get(name) or _bypassed(url.hostname or "", port, proxies.get("no", "")):
+        return "", ""
+    variable = f"{name}_proxy"  # the one in lower case counts where both are set
+    return variable if os.environ.get(variable) else variable.upper(), proxies[name]
 
 
 def _proxy(origin: str, text: str) -> httpx.Proxy:

@@ -1,7 +1,7 @@
 """What leaves beside the events: profiles and actions, in the background and in memory only.
 
-Each kind of each application id waits in a lane of its own with a task of its own, so that a wrong key or an
-endpoint that fails holds up nobody else, and no event at all.
+Each kind of each application id waits in a lane of its own with a task of its own, which has one request on
+its way at a time: a wrong key, or an endpoint that fails or hangs, holds up nobody else, and no event at all.
 """
 
 from __future__ import annotations
@@ -43,19 +43,17 @@ _BATCH_ITEMS, _BATCH_BYTES = 100, 1_000_000
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much waits, how long, and how much is on its way.
+    """How much waits, and how long.
 
     Attributes:
         items: Most items that wait, of each kind.
         bytes: Most bytes that wait, of each kind.
         linger: Seconds that the first of a batch waits for others.
-        requests: Most requests at once, of all kinds and application ids.
     """
 
     items: int = 10_000
     bytes: int = 32 << 20
     linger: float = 1.0
-    requests: int = 1
 
 
 @dataclass
@@ -151,7 +149,6 @@ class SideQueue:
             COUNTER, description="Profiles and actions, by what became of them"
         )
         self._lanes: dict[tuple[Kind, str], _Lane] = {}
-        self._requests = asyncio.Semaphore(bounds.requests)
         self._stopping = asyncio.Event()
 
     def put(self, kind: Kind, application_id: str, texts: Sequence[str]) -> None:
@@ -208,9 +205,8 @@ class SideQueue:
             if not lane.is_full and not lane.failures and not self._stopping.is_set():
                 lane.full.clear()
                 await _set_within(lane.full, self._bounds.linger)
-            async with self._requests:
-                lane.take()
-                failure = await self._send(lane)
+            lane.take()
+            failure = await self._send(lane)
             if failure is not None:
                 lane.give_back()
                 self._keep_within_bounds(lane.kind)

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from otel_moesif import RetryableError
-from otel_moesif.exporters.moesif.proxy import find_proxy, place
+from otel_moesif.exporters.moesif.proxy import find_proxy, place, proxy_option
 from otel_moesif.exporters.moesif.settings import MoesifSettings
 
 # openssl/x509_vfy.h, X509_V_ERR_…
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
+
+_WAITING = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 # openssl/sslerr.h, SSL_R_…: what the handshake came to, and the remedy
 _NO_TLS = ("does not speak TLS", "check endpoint: its port, and https:// or http://")
@@ -77,25 +79,30 @@ def _reason(error: Exception, settings: MoesifSettings) -> tuple[str, str]:
         return f"no answer within {settings.timeout.total_seconds():g} s", ""
     proxy = find_proxy(settings)
     if isinstance(error, httpx.ProxyError) and proxy:
-        what, remedy = _refused_by_proxy(str(error))
+        what, remedy = _refused_by_proxy(str(error), proxy_option(settings))
         return f"the proxy {place(proxy)} {what}", remedy
     url = urlsplit(settings.endpoint)
     for cause in _causes(error):
-        if isinstance(cause, ssl.SSLError):
+        # how TLS says that it waits for data is no failure, but what failed meanwhile has it as its context
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, _WAITING):
             return _tls(cause, url.hostname or "")
     # without TLS it failed at the first one on the way
     if proxy:
-        return _network(error, f"the proxy {place(proxy)}", settings, "proxy_url")
+        return _network(error, f"the proxy {place(proxy)}", settings, proxy_option(settings))
     return _network(error, url.netloc, settings, "endpoint")
 
 
 def _network(error: Exception, who: str, settings: MoesifSettings, option: str) -> tuple[str, str]:
     seconds = settings.connect_timeout.total_seconds()
     closed = (f"{who} closed the connection before the end of its answer", "")
+    if isinstance(error, httpx.ConnectError):
+        closed = (f"{who} closed the connection while it was made", f"check {option}")
     words: dict[type[BaseException], tuple[str, str]] = {
         httpx.ConnectTimeout: (
             f"no connection to {who} within {seconds:g} s",
-            "is there a firewall, or does it need proxy_url?",
+            "is there a firewall, or does it need proxy_url?"
+            if option == "endpoint"
+            else f"check {option}; is there a firewall?",
         ),
         socket.gaierror: (
             f"DNS knows no address of {who}",
@@ -116,7 +123,7 @@ def _network(error: Exception, who: str, settings: MoesifSettings, option: str) 
     if system:
         return f"{who}: {system[-1]}", ""
     if isinstance(error, httpx.ConnectError):
-        return f"{who} closed the connection while it was made", f"check {option}"
+        return closed
     return f"{who}: {type(error).__name__}", ""
 
 
@@ -141,13 +148,13 @@ def _tls(error: ssl.SSLError, host: str) -> tuple[str, str]:
     return (f"{host} {what}", remedy) if what else (f"TLS failed: {reason}", "")
 
 
-def _refused_by_proxy(said: str) -> tuple[str, str]:
+def _refused_by_proxy(said: str, option: str) -> tuple[str, str]:
     status = said.split(" ", 1)[0]
     if status == "407":
-        return "wants a user and a password (HTTP 407)", "set proxy_url to http://user:password@host:port"
+        return "wants a user and a password (HTTP 407)", f"set {option} to http://user:password@host:port"
     if status.isdigit():
         return f"refused (HTTP {status})", "it must let this endpoint through"
-    return "refused", "check proxy_url, and that it lets this endpoint through"
+    return "refused", f"check {option}, and that it lets this endpoint through"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
