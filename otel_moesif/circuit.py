@@ -63,9 +63,15 @@ class Circuit:
                 if self.is_open:
                     if self._stopping.is_set() and self._last:
                         raise self._last
-                    await self.pause(self._open_until - self._clock())
+                    await self._wait()
                     return await self._try(export, probe=True)
         return await self._try(export, probe=False)
+
+    async def _wait(self) -> None:
+        """Until the backoff is over; batches that were on their way may make it longer meanwhile."""
+        await self.pause(self._open_until - self._clock())
+        while (left := self._open_until - self._clock()) > 0 and not self._stopping.is_set():
+            await self.pause(left)
 
     def bound(self, attempt: int) -> float:
         """Upper bound of the wait after an attempt (the first is 1), in seconds."""
