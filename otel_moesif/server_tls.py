@@ -22,10 +22,9 @@ from pydantic import Field
 
 from otel_moesif.errors import StartError
 from otel_moesif.settings import Duration, Settings
+from otel_moesif.tls_probe import doubt, reason
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-# A certificate that ends sooner than this is worth a warning when it is loaded.
-_ENDS_SOON_SECONDS = 7 * 86400.0
 # Elsewhere than on Linux tickets are off at least.
 _HAS_FILES_IN_MEMORY = hasattr(os, "memfd_create") and Path("/proc/self/fd").exists()
 
@@ -63,6 +62,7 @@ class Credentials:
         authorities: PEM of those whose clients are let in; None: nobody needs a certificate.
         context: The same for Python's ``ssl``.
         min_version: Oldest TLS version that is spoken.
+        doubts: Why clients will not like the certificate.
     """
 
     certificate: bytes
@@ -70,6 +70,7 @@ class Credentials:
     authorities: bytes | None
     context: ssl.SSLContext = field(repr=False)
     min_version: ssl.TLSVersion
+    doubts: Sequence[str] = ()
 
     def context_of_connection(self) -> ssl.SSLContext:
         """``context``, or one like it for one connection alone, where clients show certificates.
@@ -95,15 +96,23 @@ class Certificates:
         path: Where the options stand, for messages: ``receivers::otlp::protocols::grpc::tls``.
         logger: Told when new files are taken, and once when they are unusable.
         clock: Seconds, as ``time.monotonic``.
+        look: A further look at each reading, for servers that do not speak TLS by Python's ``ssl``: says why
+            their clients will not like the certificate, and raises ValueError if it cannot be shown at all.
     """
 
     def __init__(
-        self, settings: ServerTls, path: str, logger: Logger, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: ServerTls,
+        path: str,
+        logger: Logger,
+        clock: Callable[[], float] = time.monotonic,
+        look: Callable[[ssl.SSLContext], str] | None = None,
     ) -> None:
         self._settings = settings
         self._path = path
         self._logger = logger
         self._clock = clock
+        self._look_further = look
         self._lock = threading.Lock()
         self._looked = 0.0
         self._stamp: _Stamp = ()
@@ -199,20 +208,27 @@ class Certificates:
         _check_pem("key_file", self._settings.key_file, texts["key_file"], b"PRIVATE KEY-----")
         context = _bare_context(version := _VERSIONS[self._settings.min_version])
         _load_chain(context, self._settings)
+        doubts = self._doubts(context, texts["cert_file"])
         if authorities := texts.get("client_ca_file"):
             file = self._files()["client_ca_file"]
             _check_pem("client_ca_file", file, authorities, b"CERTIFICATE-----")
             try:
                 _ask_for_certificates(context, authorities)
             except ssl.SSLError as error:
-                raise _Unusable(f"client_ca_file: {file} is unusable: {_reason(error)}") from None
-        return Credentials(texts["cert_file"], texts["key_file"], authorities, context, version)
+                raise _Unusable(f"client_ca_file: {file} is unusable: {reason(error)}") from None
+        return Credentials(texts["cert_file"], texts["key_file"], authorities, context, version, doubts)
+
+    def _doubts(self, context: ssl.SSLContext, certificate: bytes) -> Sequence[str]:
+        try:
+            found = [doubt(context, certificate), self._look_further(context) if self._look_further else ""]
+        except ValueError as problem:
+            raise _Unusable(f"cert_file: {self._settings.cert_file} is unusable: {problem}") from None
+        return [one for one in found if one]
 
     def _warn(self, credentials: Credentials) -> None:
-        if warning := _doubt(credentials):
-            self._logger.warning(
-                "%s::cert_file: the certificate in %s %s", self._path, self._settings.cert_file, warning
-            )
+        file = self._settings.cert_file
+        for one in credentials.doubts:
+            self._logger.warning("%s::cert_file: the certificate in %s %s", self._path, file, one)
 
 
 class _Current(ssl.SSLContext):
@@ -248,7 +264,7 @@ def _bare_context(oldest: ssl.TLSVersion) -> ssl.SSLContext:
 
 
 def _ask_for_certificates(context: ssl.SSLContext, authorities: bytes) -> None:
-    context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    context.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))
     context.verify_mode = ssl.CERT_REQUIRED
     context.options |= ssl.OP_NO_TICKET  # TLS 1.2
     context.num_tickets = 0  # TLS 1.3
@@ -287,44 +303,7 @@ def _load_chain(context: ssl.SSLContext, settings: ServerTls) -> None:
                 f"key_file: {settings.key_file} is not the key of the certificate in {settings.cert_file}"
             ) from None
         raise _Unusable(
-            f"cert_file: {settings.cert_file} and {settings.key_file} are unusable: {_reason(error)}"
+            f"cert_file: {settings.cert_file} and {settings.key_file} are unusable: {reason(error)}"
         ) from None
     except OSError as error:
         raise _Unusable(f"cert_file: cannot read {error.filename}: {error.strerror}") from None
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).replace("_", " ").lower()
-
-
-def _doubt(credentials: Credentials) -> str:
-    """Why clients will not like the certificate; empty if nothing speaks against it.
-
-    Found out by being a client: a handshake in memory that trusts nothing but this certificate, so that who
-    signed it does not matter.
-    """
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.load_verify_locations(cadata=credentials.certificate.decode("ascii", "replace"))
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (
-        client.wrap_bio(to_client, to_server),
-        credentials.context.wrap_bio(to_server, to_client, server_side=True),
-    )
-    for _ in range(4):  # round trips; without a client certificate the server does not come to an end
-        for end in ends:
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLCertVerificationError as error:
-                return f"will be refused by clients: {error.verify_message}"
-            except ssl.SSLError:
-                continue
-    shown = ends[0].getpeercert()
-    if shown and (until := shown.get("notAfter")) and isinstance(until, str):
-        left = ssl.cert_time_to_seconds(until) - time.time()
-        if left < _ENDS_SOON_SECONDS:
-            return f"ends soon: {until}"
-    return ""

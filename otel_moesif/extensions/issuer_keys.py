@@ -29,8 +29,11 @@ _TIMEOUT_SECONDS = 10.0
 _HEADERS = {"accept": "application/json", "accept-encoding": "identity"}
 # A key that an issuer takes away is forgotten after so long.
 _FRESH_SECONDS = 3600.0
-# Unknown key ids, which anybody can make up, and failures lead to no more than one reading in so long.
+# Unknown key ids, which anybody can make up, and failures lead to no reading until so long after the last.
 _PAUSE_SECONDS = 10.0
+# Requests that may wait for a reading: of an issuer that hangs it lasts long, and over gRPC each is a thread.
+_WAITING = 16
+_RETRY_AFTER = 1.0
 
 # By type and curve; a list, since what a document has there may not be hashable.
 _ALGORITHMS: Collection[tuple[tuple[object, object], Collection[str]]] = (
@@ -93,6 +96,7 @@ class IssuerKeys:
         self._keys: Mapping[_KeyId, jwt.PyJWK] = {}
         self._read = self._tried = float("-inf")
         self._failed = False
+        self._waiting = 0
 
     def start(self) -> None:
         """Begin to read the keys; whether that works does not decide about the start.
@@ -121,17 +125,26 @@ class IssuerKeys:
         if client:
             await client.aclose()
 
-    async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+    async def find(
+        self, key_id: str | None, algorithm: str, wrong: jwt.PyJWK | None = None
+    ) -> jwt.PyJWK | None:
         """The key of that id for that algorithm; without an id the only one, if there is only one.
 
+        Args:
+            key_id: As the token says.
+            algorithm: As the token says.
+            wrong: What was found before, and did not make the signature: the issuer may have another key
+                under the same id by now.
+
         Raises:
-            Refused: It is not known whether there is such a key, since the issuer cannot be reached.
+            Refused: It is not known whether there is such a key, since the issuer cannot be reached, or too
+                many wait for its answer.
         """
         if self._clock() - self._read >= _FRESH_SECONDS and self._keys:
             self._refresh()  # nobody waits: the old ones do until then
         key = self._known(key_id, algorithm)
-        if key is None and (reading := self._refresh()):
-            await asyncio.shield(reading)
+        if key is wrong and (reading := self._refresh()):
+            await self._wait(reading)
             key = self._known(key_id, algorithm)
         # The issuer may have a new one: senders do not come again with what was refused for its credentials.
         if key is None and (self._failed or not self._keys):
@@ -140,7 +153,20 @@ class IssuerKeys:
                 _PAUSE_SECONDS,
                 "authenticator",
             )
-        return key
+        return None if key is wrong else key
+
+    async def _wait(self, reading: asyncio.Task[None]) -> None:
+        if self._waiting >= _WAITING:
+            raise Refused(
+                "tokens cannot be judged now: the issuer's keys are being read; try again",
+                _RETRY_AFTER,
+                "authenticator",
+            )
+        self._waiting += 1
+        try:
+            await asyncio.shield(reading)
+        finally:
+            self._waiting -= 1
 
     async def read(self) -> int:
         """Read them now; says how many there are.
@@ -166,11 +192,10 @@ class IssuerKeys:
         return self._keys.get((key_id, algorithm))
 
     def _refresh(self) -> asyncio.Task[None] | None:
-        """The reading that is under way, or a new one, unless the last was just now."""
+        """The reading that is under way, or a new one, unless the last has just ended."""
         if self._reading is None or self._reading.done():
             if self._client is None or self._clock() - self._tried < _PAUSE_SECONDS:
                 return None
-            self._tried = self._clock()
             self._reading = asyncio.create_task(self._try(), name="issuer-keys")
         return self._reading
 
@@ -189,6 +214,8 @@ class IssuerKeys:
                     "%s: the keys of %s can be read again (%d)", self._path, self._issuer, count
                 )
             self._failed = False
+        finally:
+            self._tried = self._clock()
 
     async def _json(self, url: str) -> Mapping[str, Any]:
         """A JSON object, of bounded size."""

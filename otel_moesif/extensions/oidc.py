@@ -161,21 +161,28 @@ class Oidc:
             if algorithm not in self._settings.algorithms:
                 raise jwt.InvalidAlgorithmError
             key = await self._keys.find(key_id, algorithm)
-            if key is None:
-                raise jwt.InvalidKeyError
-            return jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                audience=self._settings.audience,
-                issuer=self._settings.issuer_url,
-                leeway=self._settings.clock_skew,
-                options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
-            )
+            try:
+                return self._decoded(token, key, algorithm)
+            except jwt.InvalidSignatureError:
+                return self._decoded(token, await self._keys.find(key_id, algorithm, key), algorithm)
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("the token has expired", 'Bearer error="invalid_token"') from None
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Unauthenticated("a valid token is required", 'Bearer error="invalid_token"') from None
+
+    def _decoded(self, token: str, key: jwt.PyJWK | None, algorithm: str) -> Mapping[str, Any]:
+        if key is None:
+            raise jwt.InvalidKeyError
+        claims: Mapping[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            audience=self._settings.audience,
+            issuer=self._settings.issuer_url,
+            leeway=self._settings.clock_skew,
+            options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
+        )
+        return claims
 
     def _subject(self, claims: Mapping[str, Any]) -> Subject:
         name = _text(claims.get(self._settings.username_claim))

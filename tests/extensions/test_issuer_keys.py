@@ -37,6 +37,36 @@ def test_a_new_key_is_read_when_its_id_is_seen_but_not_for_every_made_up_one(mon
     asyncio.run(run())
 
 
+def test_another_key_under_the_same_id_is_read_but_not_for_every_wrong_signature():
+    async def run():
+        with Issuer(public(KEY)) as issuer:
+            async with Started(made(issuer.url), now := [1000.0]) as own:
+                assert await judged(own, issuer.token(KEY)) == "gateway-1"
+                before = issuer.asked.count("/keys")
+                issuer.keys = [public(OTHER_KEY)]
+                assert await judged(own, issuer.token(OTHER_KEY)) == NO  # they were read just now
+                assert issuer.asked.count("/keys") == before
+                now[0] += issuer_keys._PAUSE_SECONDS
+                assert await judged(own, issuer.token(OTHER_KEY)) == "gateway-1"
+                assert issuer.asked.count("/keys") == before + 1
+                for number in range(20):
+                    assert await judged(own, issuer.token(KEY, jti=str(number))) == NO
+                assert issuer.asked.count("/keys") == before + 1
+                now[0] += issuer_keys._PAUSE_SECONDS
+                assert await judged(own, issuer.token(KEY, jti="again")) == NO
+                assert issuer.asked.count("/keys") == before + 2
+                # What is wrong with a token whose signature is right needs no other key.
+                now[0] += issuer_keys._PAUSE_SECONDS
+                assert await judged(own, issuer.token(OTHER_KEY, aud="other")) == NO
+                assert issuer.asked.count("/keys") == before + 2
+                # The known keys go on judging while the issuer is away.
+                issuer.answers["/keys"] = 500
+                assert await judged(own, issuer.token(KEY, jti="away")) == NO
+                assert await judged(own, issuer.token(OTHER_KEY, jti="away")) == "gateway-1"
+
+    asyncio.run(run())
+
+
 def test_a_key_that_was_taken_back_is_forgotten():
     async def run():
         with Issuer(public(KEY), public(OTHER_KEY, "k2")) as issuer:

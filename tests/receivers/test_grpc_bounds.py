@@ -150,7 +150,7 @@ def test_more_requests_than_allowed_are_told_to_try_again():
 
 def test_a_request_that_does_not_come_gives_its_place_back():
     async def run():
-        async with Door(recorder := Recorder(), read_timeout="100ms", max_requests_in_flight=1) as door:
+        async with Door(recorder := Recorder(), read_timeout="500ms", max_requests_in_flight=1) as door:
             channel = door.channel()
             call = channel.stream_unary(TRACES)()
             with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -297,7 +297,7 @@ def test_a_port_in_use_is_one_line():
             door.__enter__()
         assert str(said.value) == (
             f"otlp: cannot listen on 127.0.0.1:{port} "
-            "(is the port in use? set receivers.otlp.protocols.http.endpoint)"
+            "(is the port in use? set receivers::otlp::protocols::http::endpoint)"
         )
         door.run(door.server.shutdown())
 

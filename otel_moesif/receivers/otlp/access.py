@@ -12,6 +12,7 @@ from pydantic import Field
 
 from otel_moesif.component import Authenticator, ComponentId, Context, Subject
 from otel_moesif.errors import ConfigError, Problem, Refused, Unauthenticated
+from otel_moesif.receivers.otlp import grpc_keys
 from otel_moesif.reserved import RESERVED
 from otel_moesif.server_tls import Certificates, ServerTls
 from otel_moesif.settings import Settings
@@ -71,12 +72,10 @@ class Access:
             "otelcol_receiver_denied_requests",
             description="Turned away by the receiver itself: credentials, bounds, protocol",
         )
+        path = f"receivers::{context.id}::protocols::{transport}::tls"
+        look = grpc_keys.doubt if transport == "grpc" else None
         self._certificates = (
-            Certificates(
-                settings.tls, f"receivers::{context.id}::protocols::{transport}::tls", context.logger
-            )
-            if settings.tls
-            else None
+            Certificates(settings.tls, path, context.logger, look=look) if settings.tls else None
         )
 
     @classmethod

@@ -8,6 +8,8 @@ ends, with all its connections, at the first call whose path is not UTF-8: one p
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
     from otel_moesif.server_tls import Certificates
 
+# The machine does not have this family of addresses: another one of the same name does.
+_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 # What a stop leaves to requests that are just being answered.
 _GRACE_SECONDS = 5.0
 # Threads beyond one for each request in flight: for those that are refused.
@@ -64,6 +68,9 @@ class GrpcServer:
         certificates = self._access.certificates
         credentials = await self._credentials(certificates) if certificates else None
         host, port = parse_endpoint(self._settings.endpoint)
+        taken = await _cannot_bind(host, port)
+        if taken and taken.errno == errno.EADDRINUSE:  # gRPC would listen on what else its name stands for
+            raise StartError(self._why_not(taken))
         self._calls = Calls(self._settings, self._access, self._context, intake, asyncio.get_running_loop())
         threads = ThreadPoolExecutor(self._settings.max_requests_in_flight + _SPARE_THREADS, "otlp-grpc")
         server = grpc.server(threads, handlers=[self._calls], options=_options(self._settings))
@@ -75,10 +82,7 @@ class GrpcServer:
                 else server.add_insecure_port(address)
             )
         except RuntimeError:
-            raise StartError(
-                f"{self._context.id}: cannot listen on {self._settings.endpoint} "
-                f"(is the port in use? set receivers::{self._context.id}::protocols::grpc::endpoint)"
-            ) from None
+            raise StartError(self._why_not(await _cannot_bind(host, port))) from None
         server.start()
         self._server, self._threads = server, threads
         self._sweeping = asyncio.create_task(self._sweep(self._calls), name="otlp-grpc-late")
@@ -114,6 +118,21 @@ class GrpcServer:
             )
         return credentials
 
+    def _why_not(self, error: OSError | None) -> str:
+        """Why gRPC's library cannot listen, which it does not say itself.
+
+        Args:
+            error: What it is without that library; None: then it can be done.
+        """
+        where = f"receivers::{self._context.id}::protocols::grpc"
+        if error is None and self._settings.tls:
+            return f"{where}::tls::cert_file: {self._settings.tls.cert_file} is unusable for gRPC's library"
+        if error is None or error.errno == errno.EADDRINUSE:  # None: it was taken just now
+            why = "is the port in use?"
+        else:
+            why = f"{error.strerror};"
+        return f"{self._context.id}: cannot listen on {self._settings.endpoint} ({why} set {where}::endpoint)"
+
     async def _sweep(self, calls: Calls) -> None:
         pause = min(self._settings.read_timeout.total_seconds() / 4, 1.0)
         while True:
@@ -121,6 +140,31 @@ class GrpcServer:
             calls.end_late()
             if calls.leavings.due():
                 await asyncio.to_thread(give_back)
+
+
+async def _cannot_bind(host: str, port: int) -> OSError | None:
+    """What speaks against listening there; of several addresses of a name rather that one is taken."""
+    errors: list[OSError] = []
+    bound = False
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except UnicodeError:  # a label of none or too many characters
+        return OSError(errno.EINVAL, "Name or service not known")
+    except OSError as error:
+        return error
+    for family, address in {(one[0], one[4]) for one in found}:
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(address)
+            bound = True
+        except OSError as error:
+            errors.append(error)
+    if bound:
+        errors = [one for one in errors if one.errno not in _ABSENT]
+    return next((one for one in errors if one.errno == errno.EADDRINUSE), next(iter(errors), None))
 
 
 def _options(settings: GrpcSettings) -> list[tuple[str, int]]:

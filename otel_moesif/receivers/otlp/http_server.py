@@ -108,15 +108,20 @@ class HttpServer:
                     port = port or sockets[0].getsockname()[1]
             if absent and not sockets:
                 raise absent
+        except UnicodeError:  # a label of no or too many characters
+            raise self._cannot_listen("Name or service not known;") from None
         except OSError as error:
             for one in sockets:
                 one.close()
             why = "is the port in use?" if error.errno == errno.EADDRINUSE else f"{error.strerror};"
-            raise StartError(
-                f"{self._context.id}: cannot listen on {self._settings.endpoint} "
-                f"({why} set receivers.{self._context.id}.protocols.http.endpoint)"
-            ) from None
+            raise self._cannot_listen(why) from None
         return sockets
+
+    def _cannot_listen(self, why: str) -> StartError:
+        option = f"receivers::{self._context.id}::protocols::http::endpoint"
+        return StartError(
+            f"{self._context.id}: cannot listen on {self._settings.endpoint} ({why} set {option})"
+        )
 
     async def _accept(
         self, listener: socket.socket, connections: Connections, context: ssl.SSLContext | None
