@@ -51,7 +51,8 @@ class FaultyBackend:
         certificate: Speak TLS, with this.
 
     Attributes:
-        attempts: When requests came since the fault began (`time.monotonic`); with TLS, when connections did.
+        attempts: When events came since the fault began (`time.monotonic`); with TLS, when connections did.
+            The sampling rates are asked for beside them, at times of their own.
         taken: How often each transaction id came in a request that was answered with 201.
     """
 
@@ -150,7 +151,7 @@ class FaultyBackend:
             if not (more := stream.recv(65_536)):
                 return False
             received += more
-        if self._certificate is None:
+        if self._certificate is None and not received.startswith(b"GET "):
             self.attempts.append(time.monotonic())
         fault = self._fault
         head, _, begin = received.partition(b"\r\n\r\n")
